@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exactly-once delivery of steps over a link that may lose, repeat, reorder or be cut."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+from hilserl_core.step_log import StepLog
+
+
+class Outbox:
+    """The sender: every step is on disk before it is offered, and offered again until it is acknowledged.
+
+    At most `window` steps are in flight; the rest wait on disk. Times are seconds on any steady clock.
+    """
+
+    def __init__(self, folder: Path, window: int = 32, resend_s: float = 1.0) -> None:
+        """Open the spool in `folder`; what was not acknowledged before a crash is offered again."""
+        self.log = StepLog(folder)
+        self.window = window
+        self.resend_s = resend_s
+        self._watermark = Path(folder) / "acknowledged"
+        first = min(self.log.sequences(), default=0)
+        self.acknowledged = max(self._read_watermark(), first - 1)  # acknowledged segments are deleted
+        self.last = max(self.log.last, self.acknowledged)
+        self._in_flight: OrderedDict[int, float] = OrderedDict()  # sequence -> when it was sent
+        self._asked_again: set[int] = set()
+        self._next = self.acknowledged + 1
+        self.resent = 0
+
+    def _read_watermark(self) -> int:
+        try:
+            return int(self._watermark.read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def put(self, sequence: int, payload: bytes) -> None:
+        """Store the next step. Raises StepLogError when the disk is full, ValueError when a number is skipped."""
+        if sequence != self.last + 1:
+            raise ValueError(f"step {sequence} after step {self.last}: numbers go up by one")
+        self.log.append(sequence, payload)
+        self.last = sequence
+
+    @property
+    def pending(self) -> int:
+        """Steps not yet acknowledged."""
+        return self.last - self.acknowledged
+
+    def due(self, now_s: float) -> list[tuple[int, bytes]]:
+        """What to publish now: steps never sent, steps asked for again, steps unanswered for `resend_s`."""
+        overdue = [number for number, sent in self._in_flight.items() if now_s - sent >= self.resend_s]
+        again = sorted(self._asked_again.intersection(self._in_flight).union(overdue))
+        self._asked_again.clear()
+        self.resent += len(again)
+        fresh = []
+        while self._next <= self.last and len(self._in_flight) + len(fresh) < self.window:
+            fresh.append(self._next)
+            self._next += 1
+        for number in again + fresh:
+            self._in_flight[number] = now_s
+        return [(number, self.log.read(number)) for number in again + fresh]
+
+    def acknowledge(self, received_through: int, missing: list[int]) -> None:
+        """Take in an acknowledgement. One for steps never sent (another run's) is ignored."""
+        if received_through >= self._next:
+            return
+        if received_through > self.acknowledged:
+            for number in [number for number in self._in_flight if number <= received_through]:
+                del self._in_flight[number]
+            self.acknowledged = received_through
+            self._watermark_save()
+            self.log.drop_through(received_through)
+        self._asked_again.update(number for number in missing if number in self._in_flight)
+
+    def _watermark_save(self) -> None:
+        """Rarely needed (it only saves sending twice), so neither synced nor saved for every step."""
+        if self.acknowledged % 16 == 0 or self.pending == 0:
+            part = self._watermark.with_suffix(".part")
+            try:
+                part.write_text(str(self.acknowledged))
+                part.replace(self._watermark)
+            except OSError:
+                part.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Sync and close the spool."""
+        self._watermark_save()
+        self.log.close()
+
+
+class Inbox:
+    """The receiver: journals each step once, before it is acknowledged, and hands steps out in order.
+
+    Steps of several runs (an actor started anew with an empty spool) go into one journal, in the order of their arrival.
+    """
+
+    def __init__(self, journal: StepLog, window: int = 64) -> None:
+        self.journal = journal
+        self.window = window
+        self.received = 0
+        self.duplicated = 0
+        self._through: dict[str, int] = {}
+        self._ahead: dict[tuple[str, int], bytes] = {}
+
+    def restore(self, run_id: str, sequence: int) -> None:
+        """Say that the journal holds this step: call it for every journalled step, in order, after a restart."""
+        self._through[run_id] = max(sequence, self.received_through(run_id))
+
+    def received_through(self, run_id: str) -> int:
+        """Every step of the run up to this one is in the journal."""
+        return self._through.get(run_id, 0)
+
+    def take(self, run_id: str, sequence: int, payload: bytes) -> list[tuple[int, bytes]]:
+        """Take in a step as it arrived; returns the steps (sequence, payload) that are now next in order, journalled.
+
+        Raises StepLogError when the journal cannot be written: the step is then not acknowledged, so it comes again.
+        """
+        through = self.received_through(run_id)
+        if sequence <= through or (run_id, sequence) in self._ahead:
+            self.duplicated += 1
+            return []
+        if sequence > through + self.window:
+            return []  # the sender's window is smaller: it will come again
+        self._ahead[run_id, sequence] = payload
+        ready = []
+        while (following := self._ahead.get((run_id, through + 1))) is not None:
+            try:
+                self.journal.append(self.journal.last + 1, following)
+            except OSError:
+                if not ready:
+                    raise
+                break
+            through += 1
+            self._through[run_id] = through
+            del self._ahead[run_id, through]
+            ready.append((through, following))
+        self.received += len(ready)
+        return ready
+
+    def missing(self, run_id: str) -> list[int]:
+        """Numbers known to be lacking because later ones have come."""
+        ahead = {number for run, number in self._ahead if run == run_id}
+        return [number for number in range(self.received_through(run_id) + 1, max(ahead, default=0)) if number not in ahead]
