@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+# Each target does the set-up it needs. Arguments: make demo ARGS="--seed 7 --minutes 10"
+SHELL := bash
+ARGS ?=
+
+.PHONY: help setup demo test bench lint clean
+help:  ## show this
+	@sed -n 's/^\([a-z]*\):.*##/\1 /p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-6s %s\n' "$$name" "$$text"; done
+
+setup:  ## make .venv and build the workspace; nothing when nothing changed
+	@scripts/setup
+
+demo: setup  ## watch a simulated arm learn to grasp, about 12 minutes; ARGS="--help" lists options
+	@.venv/bin/reach-grasp demo $(ARGS)
+
+test: setup  ## all tests, about 6 minutes; ARGS="-k name" picks some
+	@scripts/test $(ARGS)
+
+bench: setup  ## measure against LeRobot; writes outputs/bench/bench.json
+	@source scripts/env.bash && python -m benchmarks $(ARGS)
+
+lint: setup  ## ruff and package.xml checks
+	@scripts/lint
+
+clean:  ## remove everything that set-up made, and nothing else
+	rm -rf .venv build install log

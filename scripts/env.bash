@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+# The environment of the workspace that scripts/setup made. Source it from bash: source scripts/env.bash
+_reach_grasp_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# An installed ROS 2 must not mix with the one in .venv.
+unset PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION
+case ":$PATH:" in
+  *":$_reach_grasp_root/.venv/bin:"*) ;;
+  *) export PATH="$_reach_grasp_root/.venv/bin:$PATH" ;;
+esac
+export AMENT_PREFIX_PATH="$_reach_grasp_root/.venv"
+[[ ! -f $_reach_grasp_root/install/local_setup.bash ]] || source "$_reach_grasp_root/install/local_setup.bash"
+[[ ! -f $_reach_grasp_root/.venv/.gl ]] || export MUJOCO_GL="${MUJOCO_GL:-$(<"$_reach_grasp_root/.venv/.gl")}"
+export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}"
+unset _reach_grasp_root
