@@ -85,12 +85,15 @@ def _build_locked(root: Path, toolchain: str) -> list[str]:
 
 def _colcon(root: Path, names: list[str]) -> None:
     venv = root / ".venv"
-    command = [
-        str(venv / "bin" / "python"), "-m", "colcon", "--log-base", "log", "build", "--base-paths", "src", "--continue-on-error",
-        "--event-handlers", "console_cohesion-", "console_stderr+", "summary+", "--packages-select", *names, "--cmake-args", "--no-warn-unused-cli",
+    quiet = ["--event-handlers", "console_cohesion-", "console_stderr+", "summary+"]
+    cmake = [
+        "--no-warn-unused-cli",
         f"-DCMAKE_PROJECT_INCLUDE={root / 'scripts' / 'drop_missing_includes.cmake'}",
-        f"-DPython3_EXECUTABLE={venv / 'bin' / 'python'}", "-DBUILD_TESTING=OFF",
-    ]  # fmt: skip
+        f"-DPython3_EXECUTABLE={venv / 'bin' / 'python'}",
+        "-DBUILD_TESTING=OFF",
+    ]
+    command = [str(venv / "bin" / "python"), "-m", "colcon", "--log-base", "log", "build", "--base-paths", "src"]
+    command += ["--continue-on-error", *quiet, "--packages-select", *names, "--cmake-args", *cmake]
     done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True)
     if done.returncode:
         raise BuildError(

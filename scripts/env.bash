@@ -8,7 +8,13 @@ case ":$PATH:" in
   *) export PATH="$_reach_grasp_root/.venv/bin:$PATH" ;;
 esac
 export AMENT_PREFIX_PATH="$_reach_grasp_root/.venv"
-[[ ! -f $_reach_grasp_root/install/local_setup.bash ]] || source "$_reach_grasp_root/install/local_setup.bash"
+if [[ -f $_reach_grasp_root/install/local_setup.bash ]]; then
+  # What colcon generates reads variables that may be unset.
+  case $- in *u*) _reach_grasp_strict=1; set +u ;; *) _reach_grasp_strict= ;; esac
+  source "$_reach_grasp_root/install/local_setup.bash"
+  [[ -z $_reach_grasp_strict ]] || set -u
+  unset _reach_grasp_strict
+fi
 [[ ! -f $_reach_grasp_root/.venv/.gl ]] || export MUJOCO_GL="${MUJOCO_GL:-$(<"$_reach_grasp_root/.venv/.gl")}"
 export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}"
 unset _reach_grasp_root

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import build  # noqa: E402
+import build
 
 DISK_GB = 8.0
 GL_PACKAGES = {"egl": "libegl1", "osmesa": "libosmesa6"}
@@ -56,7 +56,8 @@ def check_disk(root: Path, needed_gb: float = DISK_GB) -> None:
     free = shutil.disk_usage(root).free / 1e9
     if free < needed_gb:
         raise SetupError(
-            f"{root} has {free:.1f} GB free and the environment takes up to {needed_gb:g} GB; free some space or clone to another disk."
+            f"{root} has {free:.1f} GB free and the environment takes up to {needed_gb:g} GB; "
+            "free some space or clone to another disk."
         )
 
 
@@ -180,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         print(
-            f"setup: {error.strerror or error} ({error.filename or root}); free space or mend the permission and run again.",
+            f"setup: {error.strerror or error} ({error.filename or root}); mend that and run the same again.",
             file=sys.stderr,
         )
         return 1
