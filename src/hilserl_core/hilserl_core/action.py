@@ -45,6 +45,13 @@ class Controller:
         self.gripper = float(np.clip(joints[-1], self.task.gripper_min_rad, self.task.gripper_max_rad))
         self._joints = np.array(joints, dtype=float)
 
+    def latch_position(self, joints: np.ndarray) -> None:
+        """Start from the measured position but keep the gripper's command: one that squeezes an object lags with reason."""
+        if self.position is None:
+            self.latch(joints)
+        else:
+            self.position = self._clamp(self.kinematics.forward(joints).position)
+
     def command(self, action: np.ndarray, joints: np.ndarray) -> Command:
         """Joint targets for an action, (A,) in [-1, 1] (clipped; NaN counts as 0), given the measured joints (J,) rad.
 
@@ -52,11 +59,7 @@ class Controller:
         """
         action = np.clip(np.nan_to_num(np.asarray(action, np.float32)), -1.0, 1.0)
         if self.position is None or np.linalg.norm(self.kinematics.forward(joints).position - self.position) > self.max_lag_m:
-            held = self.gripper
-            latched_before = self.position is not None
-            self.latch(joints)
-            if latched_before:
-                self.gripper = held  # a gripper that squeezes an object lags for a good reason
+            self.latch_position(joints)
         target = self._clamp(self.position + self.task.action_scale_m * action[:3].astype(float))
         gripper = float(
             np.clip(

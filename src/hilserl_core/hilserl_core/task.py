@@ -39,20 +39,27 @@ class TaskSpec:
         "Joint names in the order of the state; the gripper is last.",
     )
     cameras: tuple[str, ...] = _described(("wrist",), "Cameras the policy sees, by topic prefix.")
-    camera_sizes: tuple[int, ...] = _described((640, 480), "Width and height in pixels each camera must deliver, two per camera.")
+    camera_sizes: tuple[int, ...] = _described(
+        (640, 480), "Width and height in pixels each camera must deliver, two per camera."
+    )
     crops: tuple[int, ...] = _described((0, 80, 480, 480), "Crop top, left, height, width in pixels, four per camera.")
-    rotations_deg: tuple[int, ...] = _described((0,), "Clockwise rotation of each camera image before the crop: 0, 90, 180 or 270.")
+    rotations_deg: tuple[int, ...] = _described(
+        (0,), "Clockwise rotation of each camera image before the crop: 0, 90, 180 or 270."
+    )
     image_size: int = _described(128, "Side in pixels of the square image the network sees.", minimum=16, maximum=1024)
     state: tuple[str, ...] = _described(tuple(STATE_PARTS), f"Parts of the state vector, of: {', '.join(STATE_PARTS)}.")
     action_scale_m: float = _described(0.02, "Metres the target pose moves per unit of dx, dy, dz.", minimum=0.001, maximum=0.2)
     gripper_step_rad: float = _described(0.15, "Radians the gripper target moves per unit.", minimum=0.001, maximum=2.0)
-    workspace_min_m: tuple[float, ...] = _described((0.10, -0.15, -0.02), "Lower bounds x y z of the gripper frame, base frame.")
+    workspace_min_m: tuple[float, ...] = _described(
+        (0.10, -0.15, -0.02), "Lower bounds x y z of the gripper frame, base frame."
+    )
     workspace_max_m: tuple[float, ...] = _described((0.35, 0.15, 0.25), "Upper bounds x y z of the gripper frame, base frame.")
     gripper_min_rad: float = _described(-0.17, "Most closed gripper target.", minimum=-0.2, maximum=1.8)
     gripper_max_rad: float = _described(0.75, "Most open gripper target.", minimum=-0.2, maximum=1.8)
     wrist_roll_rad: float = _described(1.5612, "The wrist roll that the controller holds.", minimum=-2.75, maximum=2.85)
     reset_joints_rad: tuple[float, ...] = _described(
-        (-0.007, -1.8298, 1.6938, 0.7695, 1.5612, 0.0759), "Joint positions of the reset pose, in the order of `joints`."
+        (-0.007, -1.8298, 1.6938, 0.7695, 1.5612, 0.0759),
+        "Joint positions of the reset pose, in the order of `joints`.",
     )
     success_reward: float = _described(1.0, "Reward of a debounced success.", minimum=0.0, maximum=1000.0)
     terminate_on_success: bool = _described(True, "Whether success ends the episode and stops bootstrapping.")
@@ -87,7 +94,12 @@ class TaskSpec:
             if rotation in (90, 270):
                 width, height = height, width
             top, left, crop_height, crop_width = self.crops[4 * index : 4 * index + 4]
-            if min(top, left) < 0 or min(crop_height, crop_width) < 1 or top + crop_height > height or left + crop_width > width:
+            if (
+                min(top, left) < 0
+                or min(crop_height, crop_width) < 1
+                or top + crop_height > height
+                or left + crop_width > width
+            ):
                 raise TaskError(
                     f"task.crops of {camera} is {[top, left, crop_height, crop_width]}, which leaves the {width}x{height} image"
                 )

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from hilserl_core.step import Mode, Step, StepError, check_step
-from hilserl_core.task import TaskSpec
-from hilserl_interfaces.msg import Step as StepMessage
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from hilserl_core.step import Mode, Step, StepError, check_step
+from hilserl_core.task import TaskSpec
+from hilserl_interfaces.msg import Step as StepMessage
 from hilserl_ros.images import ImageError, image_to_rgb, rgb_to_image
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import rclpy
-from hilserl_core.task import TaskSpec
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from hilserl_core.task import TaskSpec
 from hilserl_ros.parameters import ParameterError, build, check_value, descriptor, entries, unknown_keys
 
 P = TypeVar("P")
@@ -46,7 +46,7 @@ class BaseNode(Node, Generic[P]):
             raise ParameterError(sentence)
         values = {key: self.get_parameter(key).value for key in given if key in self._entries}
         built = {prefix: build(kind, values, prefix) for prefix, kind in tables.items()}
-        self._prefixes = {prefix: kind for prefix, kind in tables.items()}
+        self._prefixes = dict(tables)
         self.params: P = built[""]
         self.task: TaskSpec = built["task."]
         self.tables: dict[str, Any] = {prefix: built[prefix] for prefix in further or {}}

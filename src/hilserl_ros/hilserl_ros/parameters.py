@@ -77,7 +77,11 @@ def entries(table: type, prefix: str = "") -> list[Entry]:
     found = []
     for item in dataclasses.fields(table):
         kind = hints[item.name]
-        kind = next((arg for arg in typing.get_args(kind) if arg is not type(None)), kind) if type(None) in typing.get_args(kind) else kind
+        kind = (
+            next((arg for arg in typing.get_args(kind) if arg is not type(None)), kind)
+            if type(None) in typing.get_args(kind)
+            else kind
+        )
         element = typing.get_args(kind)[0] if typing.get_origin(kind) in (tuple, list) else None
         names = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
         type_name = names.get(kind) or f"a list, each {names[element]}"
@@ -103,7 +107,9 @@ def check_value(entry: Entry, value: Any, source: str = "") -> Any:
 
     def refuse() -> ParameterError:
         where = f"{source}: " if source else ""
-        return ParameterError(f"{where}parameter {entry.key} is {value!r}, allowed is {entry.allowed} ({entry.text.rstrip('.')})")
+        return ParameterError(
+            f"{where}parameter {entry.key} is {value!r}, allowed is {entry.allowed} ({entry.text.rstrip('.')})"
+        )
 
     def scalar(kind: type, item: Any) -> Any:
         if kind is float and isinstance(item, int) and not isinstance(item, bool):
@@ -112,7 +118,7 @@ def check_value(entry: Entry, value: Any, source: str = "") -> Any:
             raise refuse()
         if entry.choices is not None and item not in entry.choices:
             raise refuse()
-        if entry.minimum is not None and item < entry.minimum or entry.maximum is not None and item > entry.maximum:
+        if (entry.minimum is not None and item < entry.minimum) or (entry.maximum is not None and item > entry.maximum):
             raise refuse()
         return item
 

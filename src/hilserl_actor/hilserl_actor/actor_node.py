@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The actor: topics in, `joint_command` and `steps` out. Decisions are in control_loop.py."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import Image, JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from hilserl_actor.control_loop import ControlLoop, Outcome, Phase, Teleop, after_crash
+from hilserl_actor.motion import ResetMotion
+from hilserl_actor.policy_store import PolicyStore
+from hilserl_actor.schedule import CounterFile, Counters, Plan, new_run_id
+from hilserl_actor.sender import StepSender
+from hilserl_actor.settings import ActorParameters
+from hilserl_actor.status import status_message
+from hilserl_actor.synchroniser import Synchroniser
+from hilserl_core.action import Controller
+from hilserl_core.kinematics import Kinematics
+from hilserl_core.observation import ObservationError, network_image, state_vector
+from hilserl_core.policy import PolicySpec
+from hilserl_core.step import Observation
+from hilserl_core.timing import Timings
+from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, PolicyParameters, Reward, StepAck, TeleopCommand
+from hilserl_interfaces.msg import Step as StepMessage
+from hilserl_interfaces.srv import ResetWorld
+from hilserl_ros import qos
+from hilserl_ros.convert import joint_command, joint_maps, to_ns, to_stamp
+from hilserl_ros.images import ImageError, image_to_rgb
+from hilserl_ros.node import BaseNode, main_of
+from so101_description import urdf_path
+
+
+class ActorNode(BaseNode[ActorParameters]):
+    """See docs/architecture.md for the graph and the two clocks."""
+
+    def __init__(self) -> None:
+        super().__init__("actor", ActorParameters, {"policy.": PolicySpec})
+        params, task = self.params, self.task
+        self._folder = Path(params.folder)
+        self._counter_file = CounterFile(self._folder / "counters")
+        training = params.mode == "train"
+        self._steps = self.create_publisher(StepMessage, "steps", qos.STEPS)
+        self._sender = StepSender(
+            self._folder / "spool" if training else None, task, params.window, params.resend_s, self._steps.publish,
+            lambda why: self.get_logger().error(why, throttle_duration_sec=5.0),
+        )  # fmt: skip
+        saved = self._counter_file.load() if training else None
+        counters = after_crash(saved, self._sender.outbox.last) if saved else Counters(new_run_id(params.seed))
+        if training and saved is None and self._sender.outbox.last:
+            raise ObservationError(f"{self._folder} holds steps but no counters: move it away or restore the file 'counters'")
+        plan = Plan(params.demonstrations, params.training_steps, 0 if training else params.evaluation_episodes, params.seed)
+        self._store = PolicyStore(self.tables["policy."], task, params, counters.run_id, self.get_logger())
+        self._kinematics = Kinematics(urdf_path(), task.joints)
+        controller = Controller(task, self._kinematics, params.max_lag_m)
+        self._loop = ControlLoop(task, controller, self._store, plan, counters, self._counter_file.save)
+        self._timings = Timings()
+        self._joints: np.ndarray | None = None
+        self._last_good_s = time.monotonic()
+        self._motion: tuple[ResetMotion, float] | None = None
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+
+        parts = ["joints", *task.cameras]
+        if params.lockstep:
+            parts += ["reward", "teleop"] if params.teleop and training else ["reward"]
+        self._sync = Synchroniser(parts, 0 if params.lockstep else round(0.5e9 * task.tick_s))
+        self._teleop: tuple[float, TeleopCommand] | None = None
+        self._connect()
+        self._reset_client = self.create_client(ResetWorld, "sim/reset") if params.reset == "world" else None
+        self._pending_reset: int | None = None
+        self._follow(self._loop.start())
+
+    def _connect(self) -> None:
+        params = self.params
+        self._command = self.create_publisher(JointTrajectory, "joint_command", qos.JOINT_COMMAND)
+        self._status = self.create_publisher(EpisodeStatus, "episode/status", qos.STATUS)
+        image_qos = qos.IMAGE if params.lockstep else qos.newest()
+        self.create_subscription(JointState, "joint_states", self._on_joints, qos.JOINT_STATES)
+        for camera in self.task.cameras:
+            self.create_subscription(Image, f"{camera}/image_raw", partial(self._on_part, camera), image_qos)
+        self.create_subscription(Reward, "reward", self._on_reward, qos.REWARD)
+        if params.teleop and params.mode == "train":
+            self.create_subscription(TeleopCommand, "teleop", self._on_teleop, qos.TELEOP)
+        self.create_subscription(EpisodeEvent, "episode/event", self._on_event, qos.EPISODE_EVENT)
+        if params.mode == "train":
+            self.create_subscription(StepAck, "steps/ack", self._on_ack, qos.STEPS_ACK)
+            self.create_subscription(PolicyParameters, "policy/frozen", self._on_frozen, qos.POLICY)
+            self.create_subscription(PolicyParameters, "policy", self._on_policy, qos.POLICY)
+        self.create_timer(0.1, self._on_housekeeping, clock=self._steady)
+        if not params.lockstep:
+            self.create_timer(self.task.tick_s, self._on_tick, clock=self._steady)
+
+    def _on_part(self, part: str, message: object) -> None:
+        self._sync.add(part, to_ns(message.header.stamp), message)
+        if self.params.lockstep:
+            self._advance()
+
+    def _on_joints(self, message: JointState) -> None:
+        self._on_part("joints", message)
+
+    def _on_reward(self, message: Reward) -> None:
+        if self.params.lockstep:
+            self._on_part("reward", message)
+        else:
+            self._follow(self._loop.reward(to_ns(message.header.stamp), message.reward, message.success))
+
+    def _on_teleop(self, message: TeleopCommand) -> None:
+        if self.params.lockstep:
+            self._on_part("teleop", message)
+        else:
+            self._teleop = (time.monotonic(), message)
+
+    def _on_event(self, event: EpisodeEvent) -> None:
+        if event.kind in (EpisodeEvent.SUCCESS, EpisodeEvent.FAILURE, EpisodeEvent.RERECORD):
+            again = event.kind == EpisodeEvent.RERECORD
+            self._loop.judge(event.kind == EpisodeEvent.SUCCESS, to_ns(event.header.stamp), again)
+            return
+        calls = {
+            EpisodeEvent.PAUSE: self._loop.pause,
+            EpisodeEvent.RESUME: self._loop.resume,
+            EpisodeEvent.STOP: self._loop.stop,
+        }
+        if event.kind in calls:
+            self._follow(calls[event.kind]())
+
+    def _on_ack(self, ack: StepAck) -> None:
+        if ack.run_id == self._loop.counters.run_id:
+            self._sender.acknowledge(ack)
+
+    def _on_frozen(self, message: PolicyParameters) -> None:
+        self._store.take_frozen(message)
+        self._on_new_parameters()
+
+    def _on_policy(self, message: PolicyParameters, info: dict) -> None:
+        self._store.take(message, info["source_timestamp"] * 1e-9)
+        self._on_new_parameters()
+
+    def _on_new_parameters(self) -> None:
+        if self._loop.phase is Phase.WAITING:
+            if self._loop.in_episode:
+                self._advance()
+            else:
+                self._follow(self._loop.start())
+
+    def _on_tick(self) -> None:
+        if self._motion is not None:
+            self._move()
+        else:
+            self._advance()
+
+    def _advance(self) -> None:
+        """One tick of the loop, if a complete new observation is there."""
+        if self._sender.blocked or not self._loop.in_episode:
+            return
+        found = self._sync.newest()
+        if found is None:
+            return
+        stamp_ns, parts = found
+        try:
+            observation, joints = self._observe(stamp_ns, parts)
+        except (ObservationError, ImageError) as error:
+            self._sync.use(stamp_ns)
+            self._hold(str(error))
+            return
+        self._last_good_s = time.monotonic()
+        if "reward" in parts:
+            self._loop.reward(stamp_ns, parts["reward"].reward, parts["reward"].success)
+        outcome = self._loop.tick(observation, joints, self._person(parts.get("teleop")))
+        if outcome.joints is not None or not self._loop.in_episode:
+            self._sync.use(stamp_ns)
+        self._follow(outcome, stamp_ns)
+
+    def _observe(self, stamp_ns: int, parts: dict) -> tuple[Observation, np.ndarray]:
+        """The observation of one instant and the joints (J,) rad. Raises ObservationError, ImageError."""
+        positions, velocities = joint_maps(parts["joints"])
+        missing = [joint for joint in self.task.joints if joint not in positions]
+        if missing:
+            raise ObservationError(f"joint_states lacks the position of {missing}")
+        joints = np.array([positions[joint] for joint in self.task.joints])
+        if not np.isfinite(joints).all():
+            raise ObservationError(f"joint_states holds positions that are not finite: {positions}")
+        pose = self._kinematics.forward(joints)
+        state = state_vector(positions, velocities, pose.position, pose.euler, self.task)
+        images = {camera: network_image(image_to_rgb(parts[camera]), camera, self.task) for camera in self.task.cameras}
+        self._joints = joints
+        return Observation(stamp_ns, state, images), joints
+
+    def _person(self, message: TeleopCommand | None) -> Teleop | None:
+        if message is None and self._teleop is not None:
+            age_s = time.monotonic() - self._teleop[0]
+            message = self._teleop[1] if age_s <= self.params.teleop_timeout_s else None
+        if message is None or not message.active:
+            return None
+        action = np.array(message.action, np.float32)
+        if action.shape != (self.task.action_size,):
+            self.get_logger().error(
+                f"teleop sends {action.size} numbers, expected {self.task.action_size}: ignored",
+                throttle_duration_sec=5.0,
+            )
+            return None
+        return Teleop(True, action)
+
+    def _follow(self, outcome: Outcome, stamp_ns: int | None = None) -> None:
+        """Carry out what the loop asks for."""
+        if outcome.joints is not None and stamp_ns is not None:
+            named = dict(zip(self.task.joints, outcome.joints, strict=True))
+            self._command.publish(joint_command(to_stamp(stamp_ns), named, self.task.tick_s))
+            if (applied_s := self._store.take_latency()) is not None:
+                self._timings.add("policy_to_action", applied_s)
+        if outcome.steps:
+            self._sender.put(outcome.steps)
+        self._publish_status(stamp_ns)
+        if outcome.reset_seed is not None:
+            self._reset(outcome.reset_seed)
+
+    def _reset(self, seed: int) -> None:
+        self._pending_reset = seed
+        if self._reset_client is None:
+            if self._joints is not None:
+                goal = np.array(self.task.reset_joints_rad)
+                self._motion = (ResetMotion(self._joints, goal, self.params.reset_duration_s), time.monotonic())
+        elif self._reset_client.service_is_ready():
+            self._pending_reset = None
+            self._reset_client.call_async(ResetWorld.Request(seed=seed)).add_done_callback(partial(self._on_reset, seed))
+
+    def _on_reset(self, seed: int, future: object) -> None:
+        response = future.result()
+        if not response.success:
+            self.get_logger().error(f"the simulator did not reset: {response.message}", throttle_duration_sec=5.0)
+            self._pending_reset = seed
+            return
+        stamp_ns = to_ns(response.stamp)
+        self._sync.use(stamp_ns - 1)
+        self._last_good_s = time.monotonic()
+        self._loop.reset_done()
+        self._publish_status(stamp_ns)
+        self._advance()
+
+    def _move(self) -> None:
+        """One tick of the move to the reset pose."""
+        motion, began_s = self._motion
+        elapsed_s = time.monotonic() - began_s
+        named = dict(zip(self.task.joints, motion.joints(elapsed_s), strict=True))
+        self._command.publish(joint_command(self.get_clock().now().to_msg(), named, self.task.tick_s))
+        if motion.done(elapsed_s):
+            self._motion, self._pending_reset = None, None
+            self._loop.reset_done()
+            self._last_good_s = time.monotonic()
+
+    def _hold(self, why: str) -> None:
+        if self._loop.in_episode:
+            self.get_logger().error(f"the arm holds: {why}")
+        self._follow(self._loop.lost(why))
+
+    def _on_housekeeping(self) -> None:
+        """Ten times a second: resend, retry a reset, notice what is missing."""
+        params, loop = self.params, self._loop
+        self._sender.flush()
+        if self._pending_reset is not None and self._motion is None:
+            self._reset(self._pending_reset)
+        silent_s = time.monotonic() - self._last_good_s
+        if loop.phase is Phase.RUNNING and silent_s > params.observation_timeout_s:
+            self._hold(f"no {', '.join(self._sync.lacking()) or 'observation'} for {silent_s:.1f} s")
+        elif loop.phase is Phase.HOLDING and silent_s > 1.0:
+            self._last_good_s = time.monotonic()
+            if params.lockstep or self._sync.newest() is not None:
+                self._follow(loop.recovered())
+        elif loop.in_episode and not params.lockstep and (since := loop.builder.waiting_since_ns) is not None:
+            late_s = (self.get_clock().now().nanoseconds - since) * 1e-9
+            if late_s > params.reward_timeout_s:
+                self._hold(f"no reward for {late_s:.1f} s")
+
+    def _publish_status(self, stamp_ns: int | None) -> None:
+        stamp = self.get_clock().now().to_msg() if stamp_ns is None else to_stamp(stamp_ns)
+        self._status.publish(status_message(stamp, self._loop, self._store, self._sender))
+
+    def close(self) -> None:
+        """Everything taken so far is on disk when the node ends."""
+        self._sender.close()
+        self._counter_file.close()
+        self._timings.save(self._folder / "timings.json")
+
+
+main = main_of(ActorNode)

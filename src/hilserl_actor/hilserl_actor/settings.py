@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The actor's parameter table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hilserl_ros.parameters import parameter
+
+
+@dataclass(frozen=True)
+class ActorParameters:
+    """Parameters of the actor node."""
+
+    mode: str = parameter(
+        "train", "What to do: demonstrations then training, or evaluation only.", choices=("train", "evaluation")
+    )
+    folder: str = parameter("outputs/run/actor", "Folder of the spool of unacknowledged steps, the counters and the timings.")
+    seed: int = parameter(0, "Seed of the worlds and of exploration.", minimum=0, maximum=2**31 - 1)
+    demonstrations: int = parameter(20, "Successful demonstrations to record before training.", minimum=0, maximum=10_000)
+    training_steps: int = parameter(
+        6000, "Actions of training to take; at 10 Hz 6000 are ten minutes.", minimum=0, maximum=10_000_000
+    )
+    evaluation_episodes: int = parameter(100, "Episodes of evaluation mode.", minimum=1, maximum=100_000)
+    checkpoint: str = parameter(
+        "",
+        "Folder with a LeRobot pretrained_model to act with before the learner sends parameters; needed for evaluation.",
+    )
+    lockstep: bool = parameter(False, "Answer every simulated observation exactly once and wait for what it needs.")
+    teleop: bool = parameter(True, "Whether a person (leader arm, gamepad, scripted operator) may take over.")
+    reset: str = parameter(
+        "joints", "How an episode begins: the simulator resets its world, or the arm moves to task.reset_joints_rad.",
+        choices=("world", "joints"),
+    )  # fmt: skip
+    reset_duration_s: float = parameter(
+        3.0, "Seconds the arm takes to the reset joints.", minimum=0.2, maximum=60.0, tunable=True
+    )
+    observation_timeout_s: float = parameter(
+        1.0,
+        "Without a complete observation for this long the arm holds and the episode ends.",
+        minimum=0.05,
+        maximum=60.0,
+    )
+    reward_timeout_s: float = parameter(
+        1.0,
+        "Real time: a step whose reward does not come within this time truncates the episode.",
+        minimum=0.05,
+        maximum=60.0,
+    )
+    teleop_timeout_s: float = parameter(
+        0.3, "Real time: a person's command older than this no longer counts.", minimum=0.02, maximum=10.0, tunable=True
+    )
+    max_lag_m: float = parameter(
+        0.06, "The commanded pose is latched anew when the arm is farther behind than this.", minimum=0.005, maximum=0.5
+    )
+    resend_s: float = parameter(1.0, "A step without acknowledgement for this long is sent again.", minimum=0.05, maximum=60.0)
+    window: int = parameter(32, "Most unacknowledged steps in flight; the rest wait in the spool.", minimum=1, maximum=64)
+    device: str = parameter("cpu", "Where the policy runs.", choices=("cpu", "cuda"))
+    threads: int = parameter(1, "Threads of the policy on the CPU.", minimum=1, maximum=64)

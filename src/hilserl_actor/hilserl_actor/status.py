@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The status message of the control loop."""
+
+from __future__ import annotations
+
+from builtin_interfaces.msg import Time
+
+from hilserl_actor.control_loop import ControlLoop
+from hilserl_actor.policy_store import PolicyStore
+from hilserl_actor.sender import StepSender
+from hilserl_core.step import Mode
+from hilserl_interfaces.msg import EpisodeStatus
+
+
+def status_message(stamp: Time, loop: ControlLoop, store: PolicyStore, sender: StepSender) -> EpisodeStatus:
+    """What the actor is doing."""
+    counters = loop.counters
+    done, successes, steps = {
+        Mode.DEMONSTRATION: (counters.demonstration_attempts, counters.demonstrations, counters.demonstration_steps),
+        Mode.TRAINING: (counters.training_episodes, counters.training_successes, counters.training_steps),
+        Mode.EVALUATION: (counters.evaluation_episodes, counters.evaluation_successes, counters.evaluation_steps),
+    }[loop.mode]
+    message = EpisodeStatus(
+        run_id=counters.run_id,
+        mode=int(loop.mode),
+        phase=int(loop.phase),
+        text=loop.text,
+        episode=counters.episode,
+        intervention=loop.intervention,
+        success=loop.last_episode_success,
+        episodes_done=done,
+        successes=successes,
+        seed=loop.seed,
+        steps=steps,
+        interventions=counters.interventions,
+        sequence=counters.sequence,
+        policy_version=store.version,
+        policy_versions_applied=store.applied,
+    )
+    message.header.stamp = stamp
+    if sender.outbox is not None:
+        message.acknowledged, message.resent = sender.outbox.acknowledged, sender.outbox.resent
+    if (builder := loop.builder) is not None:
+        message.index, message.return_, message.success = max(builder.index, 0), float(builder.return_), builder.success
+    return message

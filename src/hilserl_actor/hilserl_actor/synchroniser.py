@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts together what belongs to one instant: joints, camera images, reward and the person's command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+class Synchroniser:
+    """Collects parts by stamp. Exact stamps in lockstep; in real time the newest set within `tolerance_ns`."""
+
+    def __init__(self, parts: Iterable[str], tolerance_ns: int = 0, keep: int = 16) -> None:
+        self.parts = tuple(parts)
+        self.tolerance_ns = tolerance_ns
+        self.keep = keep
+        self.used_through = -1  # stamps up to this one have been used
+        self._waiting: dict[str, dict[int, Any]] = {part: {} for part in self.parts}
+
+    def add(self, part: str, stamp_ns: int, value: Any) -> None:
+        """A part has arrived. Stamps already used are dropped (the simulator repeats itself for late joiners)."""
+        if stamp_ns <= self.used_through:
+            return
+        waiting = self._waiting[part]
+        waiting[stamp_ns] = value
+        while len(waiting) > self.keep:
+            del waiting[min(waiting)]
+
+    def newest(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest complete set as (stamp of the first part, part -> value), None when there is none."""
+        first = self._waiting[self.parts[0]]
+        for stamp in sorted(first, reverse=True):
+            values = {self.parts[0]: first[stamp]}
+            for part in self.parts[1:]:
+                near = min(self._waiting[part], key=lambda other: abs(other - stamp), default=None)
+                if near is None or abs(near - stamp) > self.tolerance_ns:
+                    break
+                values[part] = self._waiting[part][near]
+            else:
+                return stamp, values
+        return None
+
+    def lacking(self) -> list[str]:
+        """The parts that have not come for the newest stamp any part came for."""
+        newest = max((max(waiting) for waiting in self._waiting.values() if waiting), default=None)
+        if newest is None:
+            return list(self.parts)
+        return [
+            part
+            for part, waiting in self._waiting.items()
+            if not any(abs(stamp - newest) <= self.tolerance_ns for stamp in waiting)
+        ]
+
+    def use(self, stamp_ns: int) -> None:
+        """Forget everything up to this stamp."""
+        self.used_through = max(self.used_through, stamp_ns)
+        for waiting in self._waiting.values():
+            for stamp in [stamp for stamp in waiting if stamp <= stamp_ns]:
+                del waiting[stamp]
