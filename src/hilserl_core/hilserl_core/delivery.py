@@ -9,6 +9,10 @@ from pathlib import Path
 from hilserl_core.step_log import StepLog
 
 
+class DeliveryError(ValueError):
+    """Sender and receiver contradict each other; going on would lose steps."""
+
+
 class Outbox:
     """The sender: every step is on disk before it is offered, and offered again until it is acknowledged.
 
@@ -62,10 +66,18 @@ class Outbox:
         return [(number, self.log.read(number)) for number in again + fresh]
 
     def acknowledge(self, received_through: int, missing: list[int]) -> None:
-        """Take in an acknowledgement. One for steps never sent (another run's) is ignored."""
-        if received_through >= self._next:
-            return
+        """Take in an acknowledgement.
+
+        Raises DeliveryError when the receiver has steps that the spool does not know: it was lost, and its numbers would be
+        taken for repetitions.
+        """
+        if received_through > self.last:
+            raise DeliveryError(
+                f"the learner has step {received_through} of this run but the spool {self.log.folder} ends at {self.last}: "
+                "it lost records (power cut?), move the folder away to start a new run"
+            )
         if received_through > self.acknowledged:
+            self._next = max(self._next, received_through + 1)
             for number in [number for number in self._in_flight if number <= received_through]:
                 del self._in_flight[number]
             self.acknowledged = received_through
