@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one node for a process manager: starts it again when it dies, and never lets it outlive whoever asked for it.
+
+A small program of its own (standard library only): guard.py --watch PID [--respawn] -- COMMAND...
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+# Exit codes after which starting again is pointless: finished, and refused with a sentence for the operator.
+FINAL_CODES = (0, 2)
+STOP_S = 12.0
+# A node that died this often within a minute will not live.
+MAX_DEATHS_PER_MINUTE = 5
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process a signal when its parent ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+class Guard:
+    """Supervises one command. watch: process id whose end ends the command too."""
+
+    def __init__(self, command: list[str], watch: int, respawn: bool, delay_s: float) -> None:
+        self.command, self.respawn, self.delay_s = command, respawn, delay_s
+        self.stopping = False
+        self.deaths: list[float] = []
+        self.watched = os.pidfd_open(watch)
+        self.wake, self.waker = os.pipe()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, frame: object) -> None:
+        self.stopping = True
+        os.write(self.waker, b"s")
+
+    def run(self) -> int:
+        """The exit code of the command's last life."""
+        while True:
+            code = self._live()
+            if self.stopping or not self.respawn or code in FINAL_CODES or self._hopeless():
+                return code if code >= 0 else 128 - code
+            print(f"ended with {code}; starting again in {self.delay_s:g} s", flush=True)
+            if self._wait(self.delay_s):
+                return 128 - code if code < 0 else code
+
+    def _hopeless(self) -> bool:
+        now = time.monotonic()
+        self.deaths = [moment for moment in self.deaths if now - moment < 60.0] + [now]
+        return len(self.deaths) >= MAX_DEATHS_PER_MINUTE
+
+    def _wait(self, seconds: float) -> bool:
+        """Whether the guard was told to stop within that time."""
+        return bool(select.select([self.wake, self.watched], [], [], seconds)[0])
+
+    def _live(self) -> int:
+        child = subprocess.Popen(self.command, preexec_fn=die_with_parent)
+        ended = os.pidfd_open(child.pid)
+        try:
+            ready = select.select([ended, self.wake, self.watched], [], [])[0]
+            if ended not in ready:
+                self.stopping = True
+                child.send_signal(signal.SIGTERM)
+                if not select.select([ended], [], [], STOP_S)[0]:
+                    child.kill()
+            return child.wait()
+        finally:
+            os.close(ended)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--watch", type=int, required=True)
+    parser.add_argument("--respawn", action="store_true")
+    parser.add_argument("--delay", type=float, default=2.0)
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args()
+    try:
+        guard = Guard(options.command, options.watch, options.respawn, options.delay)
+    except ProcessLookupError:
+        return 1
+    return guard.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

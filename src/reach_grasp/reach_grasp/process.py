@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts a system as processes of this computer, without ros2 launch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import honcho.manager
+from ament_index_python.packages import get_package_prefix
+from honcho.manager import Manager
+from honcho.printer import Printer
+
+from reach_grasp import guard
+from reach_grasp.errors import CommandError
+from reach_grasp.systems import RESPAWN_DELAY_S, NodeSpec
+
+# Longer than a guard gives its node, so that a node which writes its last checkpoint is not cut short.
+honcho.manager.KILL_WAIT = int(guard.STOP_S) + 3
+
+
+def node_command(spec: NodeSpec) -> list[str]:
+    """What starts one node. Raises CommandError when its executable is not there."""
+    executable = Path(get_package_prefix(spec.package)) / "lib" / spec.package / spec.executable
+    if not executable.is_file():
+        raise CommandError(f"{executable} does not exist; build the workspace again")
+    command = [str(executable), "--ros-args", "-r", f"__node:={spec.name}", "--log-level", spec.log_level]
+    if spec.namespace:
+        command += ["-r", f"__ns:=/{spec.namespace.strip('/')}"]
+    for file in spec.parameter_files:
+        command += ["--params-file", str(file)]
+    for name, value in spec.parameters.items():
+        command += ["-p", f"{name}:={json.dumps(value)}"]
+    for old, new in spec.remappings:
+        command += ["-r", f"{old}:={new}"]
+    return command
+
+
+def guarded(spec: NodeSpec, watch: int) -> list[str]:
+    """The node's command under a guard that ends it when process `watch` ends, and starts it again where asked."""
+    # Without the environment's start-up files the guard takes milliseconds and few megabytes.
+    command = [sys.executable, "-I", "-S", guard.__file__, "--watch", str(watch), "--delay", str(RESPAWN_DELAY_S)]
+    return [*command, *(["--respawn"] if spec.respawn else []), "--", *node_command(spec)]
+
+
+def run(specs: Sequence[NodeSpec], output: TextIO = sys.stdout) -> int:
+    """Run the nodes until one of them ends for good or a signal comes, then stop the others. Returns the exit code."""
+    manager = Manager(Printer(output, colour=output.isatty()))
+    for spec in specs:
+        manager.add_process(spec.name, "exec " + shlex.join(guarded(spec, os.getpid())))
+    manager.loop()
+    return manager.returncode
+
+
+@contextlib.contextmanager
+def background(
+    system: str, arguments: Mapping[str, Any], log: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a system beside this process, its output appended to `log`; stopped on leaving, also when this process dies."""
+    words = [f"{name}:={value}" for name, value in arguments.items()]
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "reach_grasp.command", system, *words],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,
+            preexec_fn=lambda: guard.die_with_parent(signal.SIGTERM),
+        )
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a background system: asked first, and made to when it does not."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(guard.STOP_S + 8.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def last_error(log: Path) -> str:
+    """The newest sentence that a node logged as fatal or as an error, '' when there is none."""
+    found = ""
+    for line in log.read_text(errors="replace").splitlines() if log.is_file() else ():
+        for mark in ("[FATAL]", "[ERROR]", "reach-grasp: "):
+            if mark in line:
+                found = line.split(mark, 1)[1].strip()
+    return found.split("]: ", 1)[-1] if found else ""

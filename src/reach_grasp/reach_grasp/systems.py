@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every system of nodes, described once. Launch files and the reach-grasp command both start from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
+
+from reach_grasp.errors import CommandError
+
+RESPAWN_DELAY_S = 2.0
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One node of a system. condition: whether this start includes it. respawn: start it again when it dies."""
+
+    package: str
+    executable: str
+    name: str
+    namespace: str = ""
+    parameter_files: tuple[Path, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    remappings: tuple[tuple[str, str], ...] = ()
+    condition: bool = True
+    respawn: bool = False
+    log_level: str = "info"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a system, the same for `ros2 launch` (name:=value) and the command (--name value)."""
+
+    name: str
+    default: str
+    text: str
+    kind: type = str
+    choices: tuple[str, ...] = ()
+
+    def parse(self, text: str) -> Any:
+        """The value of what the user wrote. Raises CommandError."""
+        if self.choices and text not in self.choices:
+            raise CommandError(f"{self.name} is {text!r}, allowed is one of {', '.join(self.choices)}")
+        if self.kind is bool:
+            if text.lower() not in ("true", "false"):
+                raise CommandError(f"{self.name} is {text!r}, allowed is true or false")
+            return text.lower() == "true"
+        try:
+            return self.kind(text)
+        except ValueError:
+            names = {int: "a whole number", float: "a number"}
+            raise CommandError(f"{self.name} is {text!r}, allowed is {names[self.kind]}") from None
+
+
+@dataclass(frozen=True)
+class System:
+    """A name, what it is for, its arguments, and the nodes that parsed arguments give."""
+
+    name: str
+    text: str
+    arguments: tuple[Argument, ...]
+    nodes: Callable[[Mapping[str, Any]], list[NodeSpec]]
+
+
+SIM = Argument("sim", "true", "true: the simulated arm and person. false: the real arm, its cameras and leader.", bool)
+SEED = Argument("seed", "0", "Determines worlds, the simulated person, networks and noise.", int)
+CONFIG = Argument("config", "", "A ROS parameter file whose values count above the installed ones.")
+USE_RVIZ = Argument("use_rviz", "false", "Also start robot_state_publisher and rviz2.", bool)
+LOG_LEVEL = Argument("log_level", "info", "Least severe messages the nodes log.", str, ("debug", "info", "warn", "error"))
+NAMESPACE = Argument("namespace", "", "Namespace of all nodes and topics, for several systems in one ROS domain.")
+COMMON = (SIM, SEED, CONFIG, USE_RVIZ, LOG_LEVEL, NAMESPACE)
+RUN = Argument("run", "outputs/train", "Folder of the run. A run that is there already is continued.")
+PACE = Argument(
+    "real_time_factor", "0.0", "Pace of the simulation: 1.0 is real time, 0.0 is as fast as the machine goes.", float
+)
+DEMONSTRATIONS = Argument("demonstrations", "20", "Successful demonstrations to take before training.", int)
+STEPS = Argument("steps", "6000", "Steps to train for; 6000 are ten minutes of robot time at 10 Hz.", int)
+CHECKPOINT = Argument("checkpoint", "outputs/train/checkpoints/last", "Folder of the checkpoint to evaluate.")
+EPISODES = Argument("episodes", "100", "Episodes to evaluate.", int)
+
+
+def _files(values: Mapping[str, Any], system: str) -> tuple[Path, ...]:
+    """Parameter files from the most general to the most particular."""
+    installed = Path(get_package_share_directory("reach_grasp")) / "config"
+    names = ["task", "policy", *(["sim"] if values["sim"] else []), *([system] if system != "sim" else [])]
+    files = [installed / f"{name}.yaml" for name in names]
+    if values["config"]:
+        files.append(Path(values["config"]).expanduser().resolve())
+    for file in files:
+        if not file.is_file():
+            raise CommandError(f"the parameter file {file} does not exist")
+    return tuple(files)
+
+
+class _Builder:
+    """Makes specifications that share namespace, files and log level."""
+
+    def __init__(self, values: Mapping[str, Any], system: str) -> None:
+        self.values = values
+        self.files = _files(values, system)
+
+    def node(self, package: str, name: str, parameters: Mapping[str, Any] | None = None, **more: Any) -> NodeSpec:
+        """A node whose executable is called `<name>_node`."""
+        return NodeSpec(
+            package=package,
+            executable=f"{name}_node",
+            name=name,
+            namespace=self.values["namespace"],
+            parameter_files=self.files,
+            parameters={"use_sim_time": self.values["sim"], **(parameters or {})},
+            log_level=self.values["log_level"],
+            **more,
+        )
+
+    def world(self, person: bool) -> list[NodeSpec]:
+        """The arm and who stands beside it, simulated or real, and what shows them."""
+        simulated = self.values["sim"]
+        pace = {"real_time_factor": self.values["real_time_factor"]}
+        return [
+            self.node("so101_sim", "sim", pace, condition=simulated),
+            self.node("so101_sim", "operator", {"seed": self.values.get("seed", 0)}, condition=simulated and person),
+            self.node("so101_driver", "follower", condition=not simulated),
+            self.node("so101_driver", "camera", condition=not simulated),
+            self.node("so101_driver", "leader", condition=not simulated and person),
+            *self._viewer(),
+        ]
+
+    def _viewer(self) -> list[NodeSpec]:
+        shown, namespace = self.values["use_rviz"], self.values["namespace"]
+        if not shown:
+            return []
+        share = Path(get_package_share_directory("so101_description"))
+        description = {"robot_description": (share / "urdf" / "so101.urdf").read_text()}
+        time = {"use_sim_time": self.values["sim"]}
+        return [
+            NodeSpec(
+                "robot_state_publisher", "robot_state_publisher", "robot_state_publisher", namespace, (), description | time
+            ),
+            NodeSpec("rviz2", "rviz2", "rviz2", namespace, (), time),
+        ]
+
+    def learner(self) -> NodeSpec:
+        parameters = {"folder": _folder(self.values["run"]), "seed": self.values["seed"]}
+        return self.node("hilserl_learner", "learner", parameters, respawn=True)
+
+    def actor(self, parameters: Mapping[str, Any]) -> NodeSpec:
+        shared = {"folder": _folder(self.values["run"]), "seed": self.values["seed"]}
+        return self.node("hilserl_actor", "actor", {**shared, **parameters}, respawn=True)
+
+
+def _folder(text: str) -> str:
+    return str(Path(text).expanduser().resolve())
+
+
+def _training(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"mode": "train", "demonstrations": values["demonstrations"], "training_steps": values["steps"]}
+
+
+def _train(values: Mapping[str, Any]) -> list[NodeSpec]:
+    builder = _Builder(values, "train")
+    return [*builder.world(person=True), builder.actor(_training(values)), builder.learner()]
+
+
+def _robot(values: Mapping[str, Any]) -> list[NodeSpec]:
+    builder = _Builder(values, "train")
+    return [*builder.world(person=True), builder.actor(_training(values))]
+
+
+def _learner(values: Mapping[str, Any]) -> list[NodeSpec]:
+    return [_Builder(values, "train").learner()]
+
+
+def _eval(values: Mapping[str, Any]) -> list[NodeSpec]:
+    builder = _Builder(values, "eval")
+    checkpoint = Path(_folder(values["checkpoint"]))
+    if not checkpoint.is_dir():
+        raise CommandError(f"the checkpoint {checkpoint} does not exist; train first or name another one")
+    parameters = {"mode": "evaluate", "checkpoint": str(checkpoint), "evaluation_episodes": values["episodes"]}
+    return [*builder.world(person=False), builder.actor(parameters)]
+
+
+def _sim(values: Mapping[str, Any]) -> list[NodeSpec]:
+    return _Builder({"sim": True, **values}, "sim").world(person=False)
+
+
+SYSTEMS: dict[str, System] = {
+    system.name: system
+    for system in (
+        System(
+            "train",
+            "The whole training: arm, person, actor and learner on one computer.",
+            (*COMMON, RUN, DEMONSTRATIONS, STEPS, PACE),
+            _train,
+        ),
+        System(
+            "robot",
+            "The robot's half of a training: arm, person and actor. The learner runs elsewhere in the same ROS domain.",
+            (*COMMON, RUN, DEMONSTRATIONS, STEPS, PACE),
+            _robot,
+        ),
+        System(
+            "learner",
+            "The learner's half of a training, on a computer of its own.",
+            (SIM, SEED, CONFIG, LOG_LEVEL, NAMESPACE, RUN),
+            _learner,
+        ),
+        System(
+            "eval",
+            "Episodes with the mean policy of a checkpoint: no exploration, nobody helps, nothing is learned.",
+            (*COMMON, Argument("run", "outputs/eval", RUN.text), CHECKPOINT, EPISODES, PACE),
+            _eval,
+        ),
+        System(
+            "sim",
+            "Only the arm, simulated in real time, for trying out its topics.",
+            (CONFIG, USE_RVIZ, LOG_LEVEL, NAMESPACE, Argument("real_time_factor", "1.0", PACE.text, float)),
+            _sim,
+        ),
+    )
+}
+
+
+def nodes_of(system: str, given: Mapping[str, str]) -> list[NodeSpec]:
+    """The nodes to start, for arguments as the user wrote them; defaults stand for those not given.
+
+    Raises CommandError for an unknown argument, a value that is not allowed, or a node whose package is not installed.
+    """
+    description = SYSTEMS[system]
+    known = {argument.name: argument for argument in description.arguments}
+    for name in given:
+        if name not in known:
+            raise CommandError(f"{system} has no argument {name}; it has {', '.join(known)}")
+    values = {name: argument.parse(given.get(name, argument.default)) for name, argument in known.items()}
+    specs = [spec for spec in description.nodes(values) if spec.condition]
+    _require_packages(specs)
+    return specs
+
+
+def _require_packages(specs: Iterable[NodeSpec]) -> None:
+    missing = sorted({spec.package for spec in specs if not _installed(spec.package)})
+    if "so101_driver" in missing:
+        raise CommandError("sim:=false needs the driver of the real arm, which is not part of this version; use sim:=true")
+    if missing:
+        raise CommandError(f"packages {', '.join(missing)} are not installed here; install them or leave out what needs them")
+
+
+def _installed(package: str) -> bool:
+    try:
+        get_package_prefix(package)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes as processes: started again when they die, stopped together, never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import psutil
+import pytest
+from reach_grasp.errors import CommandError
+from reach_grasp.process import background, last_error, node_command
+from reach_grasp.systems import NodeSpec
+
+# Writes its process id, then lives until SIGTERM.
+STAY = """
+with open({file!r}, "a") as file:
+    file.write(str(os.getpid()) + "\\n")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+while True:
+    signal.pause()
+"""
+
+
+def pids(file: Path) -> list[int]:
+    return [int(line) for line in file.read_text().split()] if file.is_file() else []
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def start(*specs: str) -> subprocess.Popen[str]:
+    """A process that runs the specs as the command does."""
+    program = textwrap.dedent(f"""
+        import sys
+        from reach_grasp import process, systems
+        process.RESPAWN_DELAY_S = 0.05
+        NodeSpec = systems.NodeSpec
+        sys.exit(process.run([{", ".join(specs)}]))
+    """)
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture
+def two_nodes(prefix, tmp_path):
+    """Names of files in which a respawning and a plain node write their process ids, and their specs."""
+    files = tmp_path / "again", tmp_path / "once"
+    prefix.add("fake", "again", STAY.format(file=str(files[0])))
+    prefix.add("fake", "once", STAY.format(file=str(files[1])))
+    return files, ("NodeSpec('fake', 'again', 'again', respawn=True)", "NodeSpec('fake', 'once', 'once')")
+
+
+def test_a_killed_node_is_started_again_and_sigterm_stops_everything(two_nodes, wait_for):
+    (again, once), specs = two_nodes
+    manager = start(*specs)
+    try:
+        assert wait_for(lambda: pids(again) and pids(once))
+        os.kill(pids(again)[0], signal.SIGKILL)
+        assert wait_for(lambda: len(pids(again)) == 2)
+        assert alive(pids(once)[0])
+    finally:
+        manager.send_signal(signal.SIGTERM)
+        output = manager.communicate(timeout=30)[0]
+    assert manager.returncode == 143
+    assert "starting again" in output
+    assert not any(alive(pid) for pid in pids(again) + pids(once))
+
+
+def test_a_node_without_respawn_ends_the_system(two_nodes, wait_for):
+    (again, once), specs = two_nodes
+    manager = start(*specs)
+    assert wait_for(lambda: pids(again) and pids(once))
+    os.kill(pids(once)[0], signal.SIGKILL)
+    manager.communicate(timeout=30)
+    assert manager.returncode == 128 + signal.SIGKILL
+    assert not any(alive(pid) for pid in pids(again) + pids(once))
+
+
+def test_no_node_outlives_a_killed_manager(two_nodes, wait_for):
+    (again, once), specs = two_nodes
+    manager = start(*specs)
+    assert wait_for(lambda: pids(again) and pids(once))
+    manager.kill()
+    manager.wait()
+    assert wait_for(lambda: not any(alive(pid) for pid in pids(again) + pids(once)))
+    manager.stdout.close()
+
+
+def test_a_node_that_refuses_its_parameters_is_not_started_again(prefix, tmp_path):
+    lives = tmp_path / "lives"
+    prefix.add("fake", "refuses", f"open({str(lives)!r}, 'a').write('1\\n')\nsys.exit(2)")
+    manager = start("NodeSpec('fake', 'refuses', 'refuses', respawn=True)")
+    manager.communicate(timeout=30)
+    assert manager.returncode == 2
+    assert len(pids(lives)) == 1
+
+
+def test_a_node_that_always_dies_is_given_up(prefix, tmp_path):
+    lives = tmp_path / "lives"
+    prefix.add("fake", "dies", f"open({str(lives)!r}, 'a').write('1\\n')\nsys.exit(3)")
+    manager = start("NodeSpec('fake', 'dies', 'dies', respawn=True)")
+    manager.communicate(timeout=30)
+    assert manager.returncode == 3
+    assert len(pids(lives)) == 5
+
+
+def test_node_command_carries_name_namespace_files_values_and_remappings(prefix):
+    prefix.add("fake", "node", "")
+    spec = NodeSpec(
+        "fake", "node", "actor", "left", (Path("/a.yaml"),), {"text": "7", "flag": True}, (("old", "new"),), log_level="warn"
+    )
+    command = node_command(spec)
+    assert command[0].endswith("lib/fake/node")
+    for words in (
+        ["-r", "__node:=actor"],
+        ["-r", "__ns:=/left"],
+        ["--params-file", "/a.yaml"],
+        ["-p", 'text:="7"'],
+        ["-p", "flag:=true"],
+        ["-r", "old:=new"],
+        ["--log-level", "warn"],
+    ):
+        assert any(command[i : i + 2] == words for i in range(len(command))), words
+
+
+def test_a_missing_executable_is_one_sentence(prefix):
+    prefix.add("fake", "node", "")
+    with pytest.raises(CommandError, match="gone does not exist; build the workspace again"):
+        node_command(NodeSpec("fake", "gone", "gone"))
+
+
+def test_background_writes_the_log_and_its_error_is_found(tmp_path):
+    log = tmp_path / "log"
+    with background("sim", {"config": "/nowhere.yaml"}, log, {}) as process:
+        assert process.wait(30) == 2
+    assert last_error(log) == "the parameter file /nowhere.yaml does not exist"
+
+
+def test_last_error_finds_what_a_node_logged(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("actor | [FATAL] [1.2] [actor]: parameter seed is 'x', allowed is a whole number\nsystem | stopped\n")
+    assert last_error(log) == "parameter seed is 'x', allowed is a whole number"

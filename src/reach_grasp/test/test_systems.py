@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the systems consist of, and that launch files and command say the same."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ament_index_python.packages import get_package_share_directory
+from reach_grasp import command
+from reach_grasp.errors import CommandError
+from reach_grasp.systems import SYSTEMS, nodes_of
+
+SHARE = Path(get_package_share_directory("reach_grasp"))
+
+
+def names(system: str, **given: str) -> list[str]:
+    return [spec.name for spec in nodes_of(system, given)]
+
+
+def test_the_nodes_of_every_system(tmp_path):
+    assert names("train") == ["sim", "operator", "actor", "learner"]
+    assert names("robot") == ["sim", "operator", "actor"]
+    assert names("learner") == ["learner"]
+    assert names("sim") == ["sim"]
+    assert names("eval", checkpoint=str(tmp_path)) == ["sim", "actor"]
+
+
+def test_only_actor_and_learner_are_started_again():
+    assert [spec.name for spec in nodes_of("train", {}) if spec.respawn] == ["actor", "learner"]
+
+
+def test_arguments_reach_the_nodes(tmp_path):
+    extra = tmp_path / "mine.yaml"
+    extra.write_text("/**:\n  ros__parameters:\n    task: {fps: 5.0}\n")
+    given = {"seed": "7", "steps": "50", "namespace": "left", "log_level": "warn", "config": str(extra), "run": str(tmp_path)}
+    specs = {spec.name: spec for spec in nodes_of("train", given)}
+    assert {spec.namespace for spec in specs.values()} == {"left"}
+    assert {spec.log_level for spec in specs.values()} == {"warn"}
+    assert all(spec.parameter_files[-1] == extra for spec in specs.values())
+    assert specs["actor"].parameters["training_steps"] == 50
+    assert {specs[name].parameters["seed"] for name in ("actor", "learner", "operator")} == {7}
+    assert specs["learner"].parameters["folder"].startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"sim": "false"}, "the driver of the real arm, which is not part of this version; use sim:=true"),
+        ({"sim": "maybe"}, "sim is 'maybe', allowed is true or false"),
+        ({"seed": "x"}, "seed is 'x', allowed is a whole number"),
+        ({"log_level": "loud"}, "log_level is 'loud', allowed is one of debug"),
+        ({"config": "/nowhere.yaml"}, "the parameter file /nowhere.yaml does not exist"),
+        ({"speed": "3"}, "train has no argument speed; it has sim, seed"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(given, sentence):
+    with pytest.raises(CommandError, match=sentence):
+        nodes_of("train", given)
+
+
+def test_a_missing_checkpoint_is_one_sentence():
+    with pytest.raises(CommandError, match="the checkpoint /nowhere does not exist"):
+        nodes_of("eval", {"checkpoint": "/nowhere"})
+
+
+def test_rviz_that_is_not_installed_is_one_sentence():
+    with pytest.raises(CommandError, match="packages robot_state_publisher, rviz2 are not installed"):
+        nodes_of("train", {"use_rviz": "true"})
+
+
+def test_every_system_has_a_launch_file_that_names_it():
+    for name in SYSTEMS:
+        tree = ast.parse((SHARE / "launch" / f"{name}.launch.py").read_text())
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        assert [call.args[0].value for call in calls if call.func.id == "launch_description"] == [name]
+
+
+def test_parameter_files_name_nodes_so_that_namespaces_work():
+    for file in (SHARE / "config").glob("*.yaml"):
+        for node, content in yaml.safe_load(file.read_text()).items():
+            assert node == "/**" or node.startswith("/**/"), f"{file.name} names {node}"
+            assert list(content) == ["ros__parameters"]
+
+
+def test_help_describes_every_argument(capsys):
+    for name, system in SYSTEMS.items():
+        with pytest.raises(SystemExit):
+            command.main([name, "--help"])
+        shown = capsys.readouterr().out
+        assert all(f"--{argument.name}" in shown for argument in system.arguments)
+
+
+def test_the_command_takes_arguments_as_launch_does(capsys):
+    assert command.main(["train", "seed:=x"]) == 2
+    assert capsys.readouterr().err == "reach-grasp: seed is 'x', allowed is a whole number\n"
+
+
+def test_the_launch_glue_is_not_needed_by_the_command():
+    program = (
+        "import sys; import reach_grasp.command; sys.exit(any(m.split('.')[0] in ('launch', 'torch') for m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
