@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The actor's decisions, tick by tick, without ROS."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hilserl_actor.control_loop import ControlLoop, Phase, Teleop, after_crash
+from hilserl_actor.schedule import CounterFile, Counters, Plan, world_seed
+from hilserl_core.action import Command
+from hilserl_core.step import Mode, Observation, check_step
+from hilserl_core.task import TaskSpec
+
+TASK = TaskSpec(max_episode_s=0.5)  # five ticks
+TICK_NS = 100_000_000
+JOINTS = np.zeros(6)
+
+
+class _Controller:
+    """Records what it was asked; stands for IK."""
+
+    def __init__(self):
+        self.calls = []
+
+    def latch(self, joints):
+        self.calls.append("latch")
+
+    def latch_position(self, joints):
+        self.calls.append("latch_position")
+
+    def command(self, action, joints):
+        self.calls.append(np.array(action))
+        return Command(joints=np.full(6, 0.1), action=np.clip(action, -1, 1).astype(np.float32), reached=True)
+
+    def hold(self):
+        return np.full(6, 0.2)
+
+
+class _Policy:
+    def __init__(self):
+        self.version, self.due = 1, 10**9
+        self.asked = []
+
+    def ready(self, sequence):
+        return self.version > 0 and sequence < self.due
+
+    def act(self, observation, sequence, deterministic):
+        self.asked.append((sequence, deterministic))
+        return np.full(4, 0.5, np.float32)
+
+
+class _Rig:
+    """Drives a loop like the node does in lockstep."""
+
+    def __init__(self, plan=None, counters=None, task=TASK):
+        self.controller, self.policy = _Controller(), _Policy()
+        self.task, self.now, self.steps, self.saved = task, 0, [], []
+        plan = plan or Plan(demonstrations=0, training_steps=100, evaluation_episodes=0, seed=3)
+        counters = counters or Counters("run")
+        self.loop = ControlLoop(task, self.controller, self.policy, plan, counters, self.saved.append)
+        self.resets = []
+        self.follow(self.loop.start())
+
+    def follow(self, outcome):
+        self.steps += outcome.steps
+        if outcome.reset_seed is not None:
+            self.resets.append(outcome.reset_seed)
+            self.loop.reset_done()
+        return outcome
+
+    def observation(self):
+        images = {"wrist": np.full((128, 128, 3), self.now % 256, np.uint8)}
+        return Observation(self.now * TICK_NS, np.full(18, self.now, np.float32), images)
+
+    def tick(self, reward=0.0, success=False, teleop=None, again=False):
+        self.now += 0 if again else 1
+        self.loop.reward(self.now * TICK_NS, reward, success)
+        return self.follow(self.loop.tick(self.observation(), JOINTS, teleop))
+
+
+def _indices(steps):
+    return [(step.index, step.is_first, step.is_last, step.is_terminal, step.action is not None) for step in steps]
+
+
+def test_an_episode_of_n_actions_is_n_plus_one_steps_and_a_time_out_is_not_terminal():
+    rig = _Rig()
+    for _ in range(6):
+        rig.tick()
+    assert _indices(rig.steps) == [(0, True, False, False, True)] + [(i, False, False, False, True) for i in (1, 2, 3, 4)] + [
+        (5, False, True, False, False)
+    ]
+    assert [step.sequence for step in rig.steps] == [1, 2, 3, 4, 5, 6]
+    assert rig.steps[-1].state[0] == 6, "the last step carries the true final observation"
+    assert len(rig.resets) == 2
+    for step in rig.steps:
+        check_step(step, TASK)
+
+
+def test_the_reward_of_a_step_is_the_one_of_the_next_image_and_success_is_terminal():
+    rig = _Rig()
+    rig.tick()
+    rig.tick()
+    rig.tick(reward=1.0, success=True)
+    assert [(s.reward, s.success, s.is_terminal) for s in rig.steps] == [
+        (0.0, False, False),
+        (1.0, True, False),
+        (None, True, True),
+    ]
+    assert rig.loop.counters.training_successes == 1 and rig.loop.counters.training_steps == 2
+
+
+def test_a_success_seen_a_tick_late_drops_the_action_already_taken():
+    rig = _Rig()
+    rig.tick()
+    for _ in range(2):  # real time: observations come, rewards do not yet
+        rig.now += 1
+        rig.follow(rig.loop.tick(rig.observation(), JOINTS, None))
+    assert rig.steps == []
+    rig.follow(rig.loop.reward(2 * TICK_NS, 1.0, True))
+    assert _indices(rig.steps) == [(0, True, False, False, True), (1, False, True, True, False)]
+
+
+def test_a_person_overrides_the_policy_and_the_pose_is_latched_on_take_over():
+    rig = _Rig()
+    rig.tick()
+    rig.tick(teleop=Teleop(True, np.array([1, -1, 0, 2], np.float32)))
+    rig.tick()
+    rig.tick()
+    assert [step.intervention for step in rig.steps] == [False, True, False]
+    np.testing.assert_array_equal(rig.steps[1].action, [1, -1, 0, 1])
+    assert [call for call in rig.controller.calls if isinstance(call, str)] == ["latch", "latch_position", "latch_position"]
+    assert rig.loop.counters.interventions == 1
+
+
+def test_demonstrations_come_first_count_only_when_they_succeed_and_need_no_policy():
+    rig = _Rig(Plan(demonstrations=1, training_steps=10, evaluation_episodes=0, seed=0))
+    rig.policy.version = 0
+    drive = Teleop(True, np.ones(4, np.float32))
+    for _ in range(6):
+        rig.tick(teleop=drive)
+    assert rig.loop.mode is Mode.DEMONSTRATION and rig.loop.counters.demonstrations == 0
+    rig.tick(teleop=drive)
+    rig.tick(success=True, reward=1.0)
+    assert rig.loop.counters.demonstrations == 1 and all(step.mode is Mode.DEMONSTRATION for step in rig.steps)
+    assert rig.loop.phase is Phase.WAITING and rig.policy.asked == []
+    rig.policy.version = 1
+    rig.follow(rig.loop.start())
+    rig.tick()
+    assert rig.loop.mode is Mode.TRAINING and rig.policy.asked[0][1] is False
+
+
+def test_lockstep_waits_for_the_parameters_that_are_due_and_then_acts_in_the_same_observation():
+    rig = _Rig()
+    rig.policy.due = 2
+    assert rig.tick().joints is not None
+    outcome = rig.tick()
+    assert outcome.joints is None and rig.loop.phase is Phase.WAITING
+    rig.policy.due = 100
+    assert rig.tick(again=True).joints is not None and rig.loop.phase is Phase.RUNNING
+    rig.tick()
+    assert [step.sequence for step in rig.steps] == [1, 2]
+
+
+def test_training_stops_at_exactly_the_steps_asked_for():
+    rig = _Rig(Plan(demonstrations=0, training_steps=7, evaluation_episodes=0, seed=0))
+    for _ in range(20):
+        rig.tick()
+    assert rig.loop.phase is Phase.DONE and rig.loop.counters.training_steps == 7
+    assert sum(step.action is not None for step in rig.steps) == 7 and rig.steps[-1].is_last
+
+
+def test_evaluation_uses_the_mean_and_no_person():
+    rig = _Rig(Plan(demonstrations=0, training_steps=0, evaluation_episodes=2, seed=0))
+    for _ in range(14):
+        rig.tick(teleop=Teleop(True, np.ones(4, np.float32)))
+    assert all(deterministic for _, deterministic in rig.policy.asked)
+    assert rig.loop.phase is Phase.DONE and rig.loop.counters.evaluation_episodes == 2
+    assert not any(step.intervention for step in rig.steps)
+
+
+def test_a_failure_key_ends_one_episode_however_often_it_fires():
+    rig = _Rig()
+    rig.tick()
+    for _ in range(5):
+        rig.loop.judge(False, rig.now * TICK_NS)
+    rig.tick()
+    assert _indices(rig.steps)[-1] == (1, False, True, True, False) and rig.steps[0].reward == 0.0
+    rig.tick()
+    rig.tick()
+    assert len(rig.resets) == 2, "the next episode goes on"
+
+
+def test_a_persons_success_is_rewarded():
+    rig = _Rig()
+    rig.tick()
+    rig.loop.judge(True, rig.now * TICK_NS)
+    rig.tick()
+    assert rig.steps[0].reward == TASK.success_reward and rig.steps[-1].is_terminal and rig.steps[-1].success
+
+
+def test_pause_truncates_holds_and_resumes_with_a_new_episode():
+    rig = _Rig()
+    rig.tick()
+    rig.tick()
+    rig.follow(rig.loop.pause())
+    assert rig.steps[-1].is_last and not rig.steps[-1].is_terminal
+    assert rig.tick().joints is None and rig.loop.phase is Phase.PAUSED
+    rig.follow(rig.loop.resume())
+    assert rig.loop.phase is Phase.RUNNING and len(rig.resets) == 2
+
+
+def test_a_lost_observation_truncates_holds_and_recovers():
+    rig = _Rig()
+    rig.tick()
+    rig.tick()
+    outcome = rig.follow(rig.loop.lost("no wrist image"))
+    np.testing.assert_array_equal(outcome.joints, np.full(6, 0.2))
+    assert rig.loop.phase is Phase.HOLDING and rig.loop.text == "no wrist image" and rig.steps[-1].is_last
+    assert rig.tick().joints is None
+    rig.follow(rig.loop.recovered())
+    assert rig.loop.phase is Phase.RUNNING
+
+
+def test_an_action_that_is_not_finite_holds_still():
+    rig = _Rig()
+    rig.tick(teleop=Teleop(True, np.full(4, np.nan, np.float32)))
+    np.testing.assert_array_equal(rig.controller.calls[-1], np.zeros(4))
+    assert rig.loop.dropped == 1
+
+
+def test_a_step_without_terminal_success_goes_on():
+    rig = _Rig(task=dataclasses.replace(TASK, terminate_on_success=False))
+    rig.tick()
+    rig.tick(reward=1.0, success=True)
+    rig.tick(reward=1.0, success=True)
+    assert [step.is_last for step in rig.steps] == [False, False] and rig.loop.phase is Phase.RUNNING
+
+
+def test_counters_survive_a_kill_and_never_reuse_a_number(tmp_path):
+    file = CounterFile(tmp_path / "counters")
+    assert file.load() is None
+    rig = _Rig()
+    for _ in range(4):
+        rig.tick()
+    file.save(rig.saved[-1])
+    loaded = CounterFile(tmp_path / "counters").load()
+    assert loaded == rig.loop.counters
+    resumed = _Rig(counters=after_crash(loaded, newest_sequence=5))
+    resumed.tick()
+    resumed.tick()
+    assert resumed.steps[0].sequence == 6 and resumed.steps[0].episode == 1 and resumed.steps[0].is_first
+
+
+def test_a_damaged_counter_file_is_not_believed(tmp_path):
+    path = tmp_path / "counters"
+    CounterFile(path).save(Counters("run", sequence=9))
+    path.write_bytes(path.read_bytes().replace(b'"sequence": 9', b'"sequence": 8'))
+    assert CounterFile(path).load() is None
+
+
+def test_world_seeds_of_modes_and_runs_never_meet():
+    seeds = {world_seed(run, mode, number) for run in range(4) for mode in Mode for number in range(300)}
+    assert len(seeds) == 4 * 3 * 300
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_world_seeds_fit_the_service(mode):
+    assert 0 <= world_seed(2**31 - 1, mode, 999_999) < 2**64

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What belongs to one instant, and nothing from another."""
+
+import numpy as np
+from hilserl_actor.motion import ResetMotion
+from hilserl_actor.synchroniser import Synchroniser
+
+
+def test_lockstep_takes_exact_stamps_only_and_never_twice():
+    sync = Synchroniser(["joints", "wrist"])
+    sync.add("joints", 10, "j10")
+    sync.add("wrist", 9, "w9")
+    assert sync.newest() is None and sync.lacking() == ["wrist"]
+    sync.add("wrist", 10, "w10")
+    assert sync.newest() == (10, {"joints": "j10", "wrist": "w10"})
+    sync.use(10)
+    sync.add("joints", 10, "again")
+    sync.add("wrist", 10, "again")
+    assert sync.newest() is None
+
+
+def test_real_time_takes_the_newest_set_within_the_tolerance():
+    sync = Synchroniser(["joints", "wrist"], tolerance_ns=5)
+    for stamp in (10, 20, 30):
+        sync.add("joints", stamp, stamp)
+    sync.add("wrist", 12, "w12")
+    sync.add("wrist", 22, "w22")
+    assert sync.newest() == (20, {"joints": 20, "wrist": "w22"})
+    assert sync.lacking() == ["wrist"]
+
+
+def test_a_silent_camera_does_not_let_the_others_pile_up():
+    sync = Synchroniser(["joints", "wrist"], keep=4)
+    for stamp in range(100):
+        sync.add("joints", stamp, stamp)
+    sync.add("wrist", 50, "old")
+    assert sync.newest() is None
+
+
+def test_the_reset_motion_starts_and_ends_at_rest_without_a_jump():
+    motion = ResetMotion(np.zeros(6), np.full(6, 1.8), 3.0)
+    path = np.array([motion.joints(t) for t in np.arange(0, 3.05, 0.05)])
+    assert (path[0] == 0).all() and np.allclose(path[-1], 1.8) and motion.done(3.0) and not motion.done(2.9)
+    steps = np.abs(np.diff(path, axis=0)).max(1)
+    assert steps.max() < 0.06 and steps[0] < 0.001 and steps[-1] < 0.001
