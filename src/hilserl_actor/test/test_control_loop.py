@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from hilserl_actor.control_loop import ControlLoop, Phase, Teleop, after_crash
 from hilserl_actor.schedule import CounterFile, Counters, Plan, world_seed
 from hilserl_core.action import Command

@@ -2,6 +2,7 @@
 """What belongs to one instant, and nothing from another."""
 
 import numpy as np
+
 from hilserl_actor.motion import ResetMotion
 from hilserl_actor.synchroniser import Synchroniser
 

@@ -4,10 +4,11 @@
 import random
 
 import pytest
-from hilserl_core.delivery import DeliveryError, Inbox, Outbox
-from hilserl_core.step_log import StepLog
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from hilserl_core.delivery import DeliveryError, Inbox, Outbox
+from hilserl_core.step_log import StepLog
 
 RUN = "run"
 
@@ -127,5 +128,5 @@ def test_an_actor_with_an_empty_spool_is_another_run(tmp_path):
 def test_a_spool_that_lost_records_is_noticed_and_not_taken_for_repetitions(tmp_path):
     outbox = Outbox(tmp_path)
     outbox.put(1, _payload(1))
-    with pytest.raises(DeliveryError, match="the learner has step 7 of this run but the spool .* ends at 1"):
+    with pytest.raises(DeliveryError, match=r"the learner has step 7 of this run but the spool .* ends at 1"):
         outbox.acknowledge(7, [])

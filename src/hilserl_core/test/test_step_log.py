@@ -4,9 +4,10 @@
 import resource
 
 import pytest
-from hilserl_core.step_log import StepLog, StepLogError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from hilserl_core.step_log import StepLog, StepLogError
 
 
 def _payload(sequence: int) -> bytes:
@@ -74,7 +75,7 @@ def test_a_full_disk_is_one_clear_error_and_keeps_what_was_written(tmp_path):
     try:
         size = next(tmp_path.glob("*.steps")).stat().st_size
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
-        with pytest.raises(StepLogError, match="cannot write step 4 .* free disk space"):
+        with pytest.raises(StepLogError, match=r"cannot write step 4 .* free disk space"):
             log.append(4, b"x" * 1000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

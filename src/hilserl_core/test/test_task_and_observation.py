@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from hilserl_core.observation import ObservationError, network_image, state_vector
 from hilserl_core.step import Mode, Step, StepError, check_step
 from hilserl_core.task import TaskError, TaskSpec
