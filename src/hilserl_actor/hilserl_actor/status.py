@@ -41,5 +41,5 @@ def status_message(stamp: Time, loop: ControlLoop, store: PolicyStore, sender: S
     if sender.outbox is not None:
         message.acknowledged, message.resent = sender.outbox.acknowledged, sender.outbox.resent
     if (builder := loop.builder) is not None:
-        message.index, message.return_, message.success = max(builder.index, 0), float(builder.return_), builder.success
+        message.index, message.episode_return, message.success = max(builder.index, 0), float(builder.return_), builder.success
     return message
