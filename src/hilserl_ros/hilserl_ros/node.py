@@ -37,7 +37,7 @@ class BaseNode(Node, Generic[P]):
         super().__init__(name, allow_undeclared_parameters=True, automatically_declare_parameters_from_overrides=True, **kwargs)
         tables: dict[str, type] = {"": table, "task.": TaskSpec, **(further or {})}
         self._entries = {entry.key: entry for prefix, kind in tables.items() for entry in entries(kind, prefix)}
-        given = self.list_parameters([], 0).result.names
+        given = self.list_parameters([], 0).names
         mine = [key for key in given if key in self._entries or not key.startswith(SHARED_PREFIXES)]
         for prefix in tables:
             if prefix in SHARED_PREFIXES:
