@@ -114,14 +114,19 @@ class ActorNetwork(nn.Module):
             nn.init.uniform_(layer.weight, -init_final, init_final)
             nn.init.uniform_(layer.bias, -init_final, init_final)
         with torch.no_grad():
-            self.std_layer.bias += init_log_std
+            self.std_layer.bias += 2 * init_log_std
         self.std_min, self.std_max, self.detach_images = std_min, std_max, detach_images
 
     def forward(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """features (B, cameras, C, H, W), state (B, S) -> mean and standard deviation before tanh, each (B, A)."""
-        hidden = self.network(self.encoder(features, state, self.detach_images))
-        std = self.std_layer(hidden).exp().clamp(self.std_min, self.std_max)
-        return self.mean_layer(hidden), std
+        return self.head(self.encoder(features, state, self.detach_images))
+
+    def head(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoding (B, E) of its own encoder -> mean and standard deviation before tanh, each (B, A)."""
+        hidden = self.network(encoding)
+        # LeRobot hands this layer's exponential to MultivariateNormal as covariance: what it calls std is the variance.
+        variance = self.std_layer(hidden).exp().clamp(self.std_min, self.std_max)
+        return self.mean_layer(hidden), variance.sqrt()
 
 
 def sample_action(mean: Tensor, std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,8 +46,8 @@ class PolicySpec:
     init_log_std: float = described(
         -1.5, "Logarithm of the actor's standard deviation at the start.", minimum=-10.0, maximum=2.0
     )
-    std_min: float = described(1e-5, "Smallest standard deviation before tanh.", minimum=0.0, maximum=1.0)
-    std_max: float = described(10.0, "Largest standard deviation before tanh.", minimum=1e-3, maximum=100.0)
+    std_min: float = described(1e-5, "Smallest variance before tanh; LeRobot calls it std_min.", minimum=0.0, maximum=1.0)
+    std_max: float = described(10.0, "Largest variance before tanh; LeRobot calls it std_max.", minimum=1e-3, maximum=100.0)
 
     def __post_init__(self) -> None:
         tidy(self, "policy", PolicyError)
