@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hilserl_core.policy import PolicySpec
 
 DEFAULT_ENCODER = "default"
+_IMAGES_AT_A_TIME = 8  # measured: a quarter of the time of 512 at once, on one core
 _SMALLEST_IMAGE = 39  # below this the four convolutions without padding leave nothing
 
 
@@ -28,7 +29,7 @@ class DefaultImageEncoder(nn.Module):
         layers: list[nn.Module] = []
         inputs = 3
         for kernel in (7, 5, 3, 3):
-            layers += [nn.Conv2d(inputs, channels, kernel, stride=2), nn.ReLU()]
+            layers += [nn.Conv2d(inputs, channels, kernel, stride=2), nn.ReLU(inplace=True)]
             inputs = channels
         self.image_enc_layers = nn.Sequential(*layers)
 
@@ -79,6 +80,11 @@ def load_image_encoder(spec: PolicySpec, image_size: int) -> nn.Module:
             "height and width, as convolutional models have it"
         )
     return encoder
+
+
+def image_features(image_encoder: nn.Module, images: Tensor) -> Tensor:
+    """(B, 3, S, S) -> (B, C, H, W), a few images at a time: what passes between layers then stays in the cache."""
+    return torch.cat([image_encoder(part) for part in images.split(_IMAGES_AT_A_TIME)])
 
 
 class FrameEncoder:

@@ -24,9 +24,9 @@ class SpatialEmbeddings(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C * embeddings): one small matrix product per channel, without a (B, C, H, W, E) product."""
         channels, height, width, embeddings = self.kernel.shape
-        places = features.reshape(len(features), channels, height * width).transpose(0, 1)
-        pooled = torch.bmm(places, self.kernel.view(channels, height * width, embeddings))
-        return pooled.transpose(0, 1).reshape(len(features), channels * embeddings)
+        places = features.flatten(2).permute(1, 2, 0)  # (C, H * W, B)
+        pooled = torch.bmm(self.kernel.view(channels, height * width, embeddings).transpose(1, 2), places)
+        return pooled.view(channels * embeddings, len(features)).t()
 
 
 class ObservationEncoder(nn.Module):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from hilserl_core.encoder import image_features
 from hilserl_core.errors import TrainingError
 from hilserl_core.fields import described, tidy
 from hilserl_core.networks import CriticEnsemble, sample_action
@@ -248,7 +249,7 @@ class Sac:
     def _features(image_encoder: nn.Module, images: Tensor, gradient: bool = False) -> Tensor:
         """(B, cameras, 3, H, W) normalised -> (B, cameras, C, H', W')."""
         with torch.set_grad_enabled(gradient):
-            features = image_encoder(images.flatten(0, 1))
+            features = image_features(image_encoder, images.flatten(0, 1))
         return features.unflatten(0, images.shape[:2])
 
     def _actor(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
