@@ -21,7 +21,7 @@ class KinematicsError(ValueError):
 class GripperPose:
     """Pose of the gripper frame in the base frame.
 
-    position: (3,) m. euler: (3,) rad, roll pitch yaw about the fixed x, y, z axes. rotation: (3, 3), columns are the frame's axes.
+    position: (3,) m. euler: (3,) rad, roll pitch yaw about the fixed x, y, z axes. rotation: (3, 3).
     """
 
     position: np.ndarray
