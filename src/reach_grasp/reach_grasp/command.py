@@ -23,10 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for verb in VERBS:
         child = verbs.add_parser(verb.name, help=verb.text, description=verb.text)
         verb.add_arguments(child)
-        child.set_defaults(run=verb.run)
+        child.set_defaults(verb_run=verb.run)
     options = parser.parse_args([_as_option(word) for word in words])
     try:
-        return options.run(options)
+        return options.verb_run(options)
     except CommandError as error:
         sys.stderr.write(f"reach-grasp: {error}\n")
         return 2

@@ -50,7 +50,7 @@ class Guard:
             code = self._live()
             if self.stopping or not self.respawn or code in FINAL_CODES or self._hopeless():
                 return code if code >= 0 else 128 - code
-            print(f"ended with {code}; starting again in {self.delay_s:g} s", flush=True)
+            os.write(1, f"ended with {code}; starting again in {self.delay_s:g} s\n".encode())
             if self._wait(self.delay_s):
                 return 128 - code if code < 0 else code
 

@@ -12,8 +12,9 @@ from reach_grasp.systems import RESPAWN_DELAY_S, SYSTEMS, NodeSpec, nodes_of
 
 def launch_description(system: str) -> Any:
     """The LaunchDescription of a system, with every argument described for --show-args."""
-    from launch import LaunchDescription
     from launch.actions import DeclareLaunchArgument, OpaqueFunction
+
+    from launch import LaunchDescription
 
     declared = []
     for argument in SYSTEMS[system].arguments:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -25,6 +26,9 @@ from reach_grasp.systems import RESPAWN_DELAY_S, NodeSpec
 
 # Longer than a guard gives its node, so that a node which writes its last checkpoint is not cut short.
 honcho.manager.KILL_WAIT = int(guard.STOP_S) + 3
+
+# What honcho puts before each line.
+_PREFIX = re.compile(r"^\d\d:\d\d:\d\d \S+ *\| ?")
 
 
 def node_command(spec: NodeSpec) -> list[str]:
@@ -93,10 +97,11 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def last_error(log: Path) -> str:
-    """The newest sentence that a node logged as fatal or as an error, '' when there is none."""
-    found = ""
-    for line in log.read_text(errors="replace").splitlines() if log.is_file() else ():
+    """The newest sentence a node logged as fatal or as an error, else the newest line at all; '' when there is none."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()] if log.is_file() else []
+    for line in reversed(lines):
         for mark in ("[FATAL]", "[ERROR]", "reach-grasp: "):
             if mark in line:
-                found = line.split(mark, 1)[1].strip()
-    return found.split("]: ", 1)[-1] if found else ""
+                return line.split(mark, 1)[1].split("]: ", 1)[-1].strip()
+    said = [_PREFIX.sub("", line) for line in lines if " system " not in line]
+    return next((line for line in reversed(said) if line), "")

@@ -179,7 +179,7 @@ def _eval(values: Mapping[str, Any]) -> list[NodeSpec]:
     checkpoint = Path(_folder(values["checkpoint"]))
     if not checkpoint.is_dir():
         raise CommandError(f"the checkpoint {checkpoint} does not exist; train first or name another one")
-    parameters = {"mode": "evaluate", "checkpoint": str(checkpoint), "evaluation_episodes": values["episodes"]}
+    parameters = {"mode": "evaluation", "checkpoint": str(checkpoint), "evaluation_episodes": values["episodes"]}
     return [*builder.world(person=False), builder.actor(parameters)]
 
 

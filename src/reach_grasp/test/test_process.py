@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from reach_grasp.errors import CommandError
 from reach_grasp.process import background, last_error, node_command
 from reach_grasp.systems import NodeSpec

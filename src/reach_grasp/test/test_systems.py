@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ament_index_python.packages import get_package_share_directory
+
 from reach_grasp import command
 from reach_grasp.errors import CommandError
 from reach_grasp.systems import SYSTEMS, nodes_of

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listens to a running system: what its nodes say, and while a film is wanted what its cameras see."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+
+from hilserl_interfaces.msg import EpisodeStatus, LearnerStatus
+from hilserl_ros import qos
+from hilserl_ros.images import image_to_rgb
+from reach_grasp.demo.episodes import Episode, EpisodeTracker
+from reach_grasp.demo.film import FilmRecorder
+
+
+class Monitor:
+    """A node of its own in one ROS domain, spun by a thread. Use as a context manager.
+
+    `episode` and `learner` are the newest messages, `heard_s` when the actor last spoke; `finished` yields each finished
+    episode once, but for those known before.
+    """
+
+    def __init__(self, domain: int, film: FilmRecorder | None = None, known: Iterable[Episode] = ()) -> None:
+        self.episode: EpisodeStatus | None = None
+        self.learner: LearnerStatus | None = None
+        self.heard_s = time.monotonic()
+        self.film = film
+        self._episodes: queue.SimpleQueue[Episode] = queue.SimpleQueue()
+        self._tracker = EpisodeTracker(known)
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+        self._node = rclpy.create_node(f"demo_monitor_{domain}", context=self._context)
+        self._node.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.latched(20))
+        self._node.create_subscription(LearnerStatus, "learner/status", self._on_learner, qos.latched(1))
+        cameras = film.cameras if film else ()
+        self._cameras = [
+            self._node.create_subscription(Image, f"{name}/image_raw", partial(self._on_image, name), qos.IMAGE)
+            for name in cameras
+        ]
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._spin, name="demo_monitor", daemon=True)
+
+    def __enter__(self) -> Monitor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._executor.shutdown(timeout_sec=2.0)
+        self._context.try_shutdown()
+        self._thread.join(timeout=5.0)
+        self._node.destroy_node()
+
+    def finished(self) -> list[Episode]:
+        """The episodes that ended since the last call."""
+        found = []
+        while not self._episodes.empty():
+            found.append(self._episodes.get())
+        return found
+
+    def _spin(self) -> None:
+        try:
+            while self._context.ok():
+                self._executor.spin_once(timeout_sec=0.2)
+                if self._cameras and self.film is not None and self.film.full:
+                    self._close_cameras()
+        except ExternalShutdownException:
+            pass
+
+    def _close_cameras(self) -> None:
+        """The simulator draws a camera that only a person looks at no longer than somebody listens."""
+        for subscription in self._cameras:
+            self._node.destroy_subscription(subscription)
+        self._cameras = []
+
+    def _on_episode(self, message: EpisodeStatus) -> None:
+        self.heard_s = time.monotonic()
+        for episode in self._tracker.feed(message):
+            self._episodes.put(episode)
+            if self.film is not None:
+                self.film.cut(f"Episode {episode.number + 1}", episode.success)
+        self.episode = message
+
+    def _on_learner(self, message: LearnerStatus) -> None:
+        self.learner = message
+
+    def _on_image(self, camera: str, message: Image) -> None:
+        stamp = message.header.stamp
+        self.film.add(camera, stamp.sec * 10**9 + stamp.nanosec, image_to_rgb(message))
+
+
+def learner_record(message: LearnerStatus) -> dict[str, Any]:
+    """What the report keeps of a learner's status."""
+    names = (
+        "phase", "progress", "optimization_step", "policy_version", "replay_size", "demonstration_size",
+        "steps_received", "steps_duplicated", "trained_through", "updates_per_second",
+    )  # fmt: skip
+    record: dict[str, Any] = {name: getattr(message, name) for name in names}
+    record["metrics"] = {item.key: _number(item.value) for item in message.metrics}
+    return record
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

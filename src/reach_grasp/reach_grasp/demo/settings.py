@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the user asks of the demo."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from hilserl_core.task import TaskSpec
+from reach_grasp.errors import CommandError
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What determines the result of a demo; a run goes on only under the settings it began with."""
+
+    seed: int = 0
+    minutes: float = 10.0  # of robot time in training
+    demonstrations: int = 20
+    eval_episodes: int = 100
+    config: str = ""  # a parameter file, '' for none
+
+    def __post_init__(self) -> None:
+        limits = {
+            "seed": (0, 2**31 - 1),
+            "minutes": (0.05, 1e5),
+            "demonstrations": (1, 10_000),
+            "eval_episodes": (1, 100_000),
+        }
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                option = name.replace("_", "-")
+                raise CommandError(f"--{option} is {getattr(self, name)}, allowed is {low} to {high}")
+
+    @property
+    def steps(self) -> int:
+        """Steps of training."""
+        return max(1, round(self.minutes * 60.0 * TaskSpec().fps))
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as JSON types."""
+        return dataclasses.asdict(self)

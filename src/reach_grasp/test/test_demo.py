@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo over real ROS with nodes that only pretend to learn."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reach_grasp import command
+
+FAKE = Path(__file__).with_name("fake_nodes.py")
+REPORT_FIELDS = [
+    "seed",
+    "success_rate",
+    "eval_episodes",
+    "robot_minutes",
+    "wall_minutes",
+    "env_steps",
+    "episodes",
+    "demonstrations",
+    "interventions",
+    "intervention_rate",
+    "updates",
+    "updates_per_second",
+    "ticks_per_second",
+    "steps_sent",
+    "steps_received",
+    "steps_duplicated",
+    "policy_versions_published",
+    "policy_versions_applied",
+    "versions",
+]
+
+
+@pytest.fixture
+def fake_system(prefix):
+    """The packages of the nodes, replaced."""
+    for package, name in (("hilserl_actor", "actor"), ("hilserl_learner", "learner")):
+        words = f"[{sys.executable!r}, {str(FAKE)!r}, {name!r}, *sys.argv[1:]]"
+        prefix.add(package, f"{name}_node", f"os.execv({sys.executable!r}, {words})")
+    stay = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nwhile True: signal.pause()"
+    for name in ("sim_node", "operator_node"):
+        prefix.add("so101_sim", name, stay)
+    return prefix
+
+
+def demo(output: Path, *more: str) -> subprocess.Popen[str]:
+    words = ["--output", str(output), "--minutes", "0.5", "--demonstrations", "3", "--eval-episodes", "12", *more]
+    return subprocess.Popen(
+        [sys.executable, "-m", "reach_grasp.command", "demo", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_an_interrupted_demo_goes_on_and_ends_with_a_report(fake_system, tmp_path, wait_for):
+    output = tmp_path / "demo"
+    first = demo(output)
+    history = output / "history" / "episodes.jsonl"
+    assert wait_for(lambda: first.poll() is not None or (history.is_file() and "training" in history.read_text()))
+    assert first.poll() is None, first.communicate()[0]
+    second = demo(output)
+    text = second.communicate(timeout=30)[0]
+    assert second.returncode == 2
+    assert f"reach-grasp: another demo is running in {output}; wait for it or use --output" in text
+    first.send_signal(signal.SIGINT)
+    text = first.communicate(timeout=60)[0]
+    assert first.returncode == 130, text
+    assert text.splitlines()[-1] == "stopped; the same command goes on from here"
+    assert not (output / "report.json").exists()
+    early = len(history.read_text().splitlines())
+
+    for folder in output.rglob("fake.json"):
+        folder.with_name("go").touch()
+    third = demo(output, "--resume")
+    text = third.communicate(timeout=120)[0]
+    assert third.returncode == 0, text
+    assert "resumed" in text and "evaluation" in text
+    assert "success   11 of 12 fresh episodes = 91.7 %" in text
+    report = json.loads((output / "report.json").read_text())
+    assert [name for name in REPORT_FIELDS if name not in report] == []
+    assert report["eval_episodes"] == 12
+    assert report["final"]["successes"] == report["bc_only"]["successes"] == 11
+    assert report["ticks_ratio"] == pytest.approx(0.5)
+    assert report["env_steps"] == 300
+    assert report["demonstrations"] == 3
+    assert report["steps_sent"] == report["steps_received"] > 300
+    assert report["updates"] == 2 * report["steps_sent"]
+    assert report["sittings"] == 2
+    assert report["learner_rss_mb"] > 10
+    assert len(history.read_text().splitlines()) > early
+    page = (output / "report.html").read_text()
+    assert page.count("data:video/mp4;base64,") == 2
+    assert "11 of 12 grasps" in page
+
+    # A finished run is moved aside by the next one, never overwritten.
+    fourth = demo(output)
+    assert wait_for(lambda: (tmp_path / "demo.1" / "report.json").is_file(), 30)
+    os.killpg(fourth.pid, signal.SIGTERM)
+    fourth.communicate(timeout=60)
+
+
+def test_a_node_that_refuses_ends_the_demo_with_its_sentence(fake_system, tmp_path):
+    fake_system.add("hilserl_learner", "learner_node", "print('[FATAL] [1.0] [learner]: no room for the replay')\nsys.exit(2)")
+    run = demo(tmp_path / "demo")
+    text = run.communicate(timeout=60)[0]
+    assert run.returncode == 2
+    assert "reach-grasp: no room for the replay (see " in text
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--minutes", "0"], "--minutes is 0.0, allowed is 0.05 to 100000.0"),
+        (["--domain", "300"], "--domain is 300, allowed is 1 to 98"),
+        (["--output", "/proc/nothing/demo"], "/proc/nothing/demo cannot be made"),
+        (["--resume", "--output", "NEW"], "holds no unfinished demo with these settings"),
+    ],
+)
+def test_wrong_options_are_one_sentence(words, sentence, tmp_path, capsys):
+    words = [str(tmp_path / "new") if word == "NEW" else word for word in words]
+    assert command.main(["demo", "--output", str(tmp_path / "demo"), *words]) == 2
+    assert sentence in capsys.readouterr().err

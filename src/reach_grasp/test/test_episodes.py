@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Episodes from running totals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from reach_grasp.demo.episodes import EpisodeTracker
+from reach_grasp.demo.progress import Rate, TimeLeft, intervention_rate, success_rate
+
+
+@dataclass
+class Status:
+    mode: int = 1
+    episode: int = 0
+    index: int = 0
+    episodes_done: int = 0
+    successes: int = 0
+    steps: int = 0
+    interventions: int = 0
+    seed: int = 11
+    policy_version: int = 1
+    episode_return: float = 0.0
+
+
+def test_each_episode_gets_its_own_ticks_seed_and_outcome():
+    tracker = EpisodeTracker()
+    assert tracker.feed(Status()) == []
+    assert tracker.feed(Status(steps=9, index=9)) == []
+    first = tracker.feed(Status(steps=10, episodes_done=1, successes=1, interventions=4, seed=12))
+    second = tracker.feed(Status(steps=25, episodes_done=2, successes=1, interventions=4, seed=13))
+    assert [(e.number, e.success, e.ticks, e.interventions, e.seed) for e in first + second] == [
+        (0, True, 10, 4, 11),
+        (1, False, 15, 0, 12),
+    ]
+
+
+def test_episodes_that_ended_unheard_keep_the_sums_right():
+    tracker = EpisodeTracker()
+    found = tracker.feed(Status(mode=2, episodes_done=3, successes=2, steps=31))
+    assert [e.number for e in found] == [0, 1, 2]
+    assert sum(e.ticks for e in found) == 31
+    assert sum(e.success for e in found) == 2
+    assert tracker.feed(Status(mode=2, episodes_done=3, successes=2, steps=35)) == []
+
+
+def test_a_resumed_run_tells_no_episode_twice():
+    first = EpisodeTracker()
+    known = first.feed(Status(episodes_done=2, successes=1, steps=30, interventions=6))
+    found = EpisodeTracker(known).feed(Status(episodes_done=3, successes=2, steps=42, interventions=7))
+    assert [(e.number, e.success, e.ticks, e.interventions) for e in found] == [(2, True, 12, 1)]
+
+
+def test_the_last_demonstration_is_not_lost_when_the_mode_changes():
+    tracker = EpisodeTracker()
+    tracker.feed(Status(mode=0, steps=20, episodes_done=1, successes=1))
+    tracker.feed(Status(mode=0, steps=29, index=9, episodes_done=1, successes=1))
+    found = tracker.feed(Status(mode=1))
+    assert [(e.mode, e.number, e.success, e.ticks) for e in found] == [("demonstration", 1, True, 10)]
+
+
+def test_rates_look_at_the_last_episodes_only():
+    (episode,) = EpisodeTracker().feed(Status(episodes_done=1, successes=1, steps=10, interventions=5))
+    failed = replace(episode, success=False, interventions=0)
+    assert success_rate([failed] * 9 + [episode] * 20) == 1.0
+    assert success_rate([episode] * 10 + [failed] * 10) == 0.5
+    assert intervention_rate([episode] * 10 + [failed] * 10) == 0.25
+    assert success_rate([]) is None and intervention_rate([]) is None
+
+
+def test_rate_forgets_what_is_old_and_a_counter_that_began_anew():
+    rate = Rate(window_s=10.0)
+    assert rate.add(0, now=0.0) is None
+    assert rate.add(100, now=10.0) == 10.0
+    for now in range(11, 31):
+        value = rate.add(100 + 50 * (now - 10), now=float(now))
+    assert value == 50.0
+    assert rate.add(0, now=31.0) is None
+
+
+def test_time_left_shrinks_and_follows_a_slow_machine():
+    left = TimeLeft(demonstrations=20, steps=6000, episodes=100)
+    begin = left.seconds("demonstrations", 0.0, {})
+    half = left.seconds("training", 0.5, {"demonstrations": 30.0, "imitation": 45.0, "training": 150.0})
+    slow = left.seconds("training", 0.5, {"demonstrations": 60.0, "imitation": 90.0, "training": 300.0})
+    assert begin > half > 0.0
+    assert slow > 1.5 * half
+    assert left.seconds("report", 1.0, {"report": 8.0}) == 0.0
