@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import subprocess
@@ -14,7 +15,7 @@ PACKAGES = {"egl": "libegl1 libgl1-mesa-dri libopengl0", "osmesa": "libosmesa6"}
 _PROBE = "import mujoco; context = mujoco.GLContext(16, 16); context.make_current(); context.free()"
 
 
-class GlError(RuntimeError):
+class GlError(OSError):
     """Nothing here can draw; the message names the package to install."""
 
 
@@ -30,6 +31,7 @@ def draws(backend: str, timeout_s: float = 60.0) -> bool:
     return done.returncode == 0
 
 
+@functools.cache
 def choose() -> str:
     """Set MUJOCO_GL to the first back end that draws, unless it is set already, and return it.
 

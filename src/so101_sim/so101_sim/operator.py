@@ -48,10 +48,14 @@ class OperatorConfig:
     )
     progress_m: float = described(0.005, "Coming this much closer to the grasp is progress.", minimum=0.0, maximum=0.1)
 
+    area_min_m: tuple[float, ...] = described((0.10, -0.17), "A cube out of this area, x and y, is given up.")
+    area_max_m: tuple[float, ...] = described((0.36, 0.17), "A cube out of this area, x and y, is given up.")
+
     def __post_init__(self) -> None:
         tidy(self, "person", OperatorError)
         for name, value in vars(self).items():
-            if isinstance(value, tuple) and (len(value) != 2 or value[0] > value[1]):
+            area = name.startswith("area")
+            if isinstance(value, tuple) and (len(value) != 2 or (value[0] > value[1] and not area)):
                 raise OperatorError(f"person.{name} is {list(value)}, expected the lowest and the highest value")
 
 
@@ -113,6 +117,12 @@ class ScriptedOperator:
         if not self.active:
             return False, np.zeros(self.task.action_size, np.float32)
         return True, self._drive(pose.position, float(joints[-1]), goal)
+
+    def gives_up(self, cube: tuple[np.ndarray, np.ndarray]) -> bool:
+        """Whether the cube is where nobody can grasp it. In evaluation the person does not interfere."""
+        place = cube[0]
+        inside = (place[:2] >= self.config.area_min_m).all() and (place[:2] <= self.config.area_max_m).all() and place[2] >= 0.0
+        return self.mode is not Mode.EVALUATION and not inside
 
     def _wants_to_help(self, position: np.ndarray, goal: np.ndarray) -> bool:
         distance = float(np.linalg.norm(goal - position))
