@@ -46,9 +46,7 @@ def run_demo(folder: DemoFolder, display: Display, domain: int, real_time_factor
     if not folder.done("evaluation"):
         Evaluation(folder, display, domain + 1, left).run()
         folder.complete("evaluation")
-    folder.enter("report")
     display.show(Snapshot("report"))
-    folder.leave()
     page = write_report(folder.path)
     folder.state["finished"] = True
     folder.save()

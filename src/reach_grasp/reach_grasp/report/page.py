@@ -19,7 +19,6 @@ PHASE_TITLES = {
     "imitation": "Imitation, encoder and critic warm-up",
     "training": "Training with interventions",
     "evaluation": "Evaluation of both policies",
-    "report": "Film and report",
 }
 
 
@@ -37,7 +36,11 @@ def render(report: dict[str, Any], folder: Path) -> str:
     environment = Environment(
         loader=PackageLoader("reach_grasp", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"percent": percent, "number": number, "duration": duration}
+    environment.filters |= {
+        "percent": lambda value: percent(value).replace(" ", "\u00a0"),
+        "number": number,
+        "duration": duration,
+    }
     films = {name: _film(folder / f"film_{name}.mp4") for name in ("imitation", "final")}
     return environment.get_template("report.html.j2").render(
         report=report,

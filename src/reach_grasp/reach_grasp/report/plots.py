@@ -111,7 +111,7 @@ def _draw(
             axes.set_ylim(bottom=bottom)
         axes.set_xlabel(label, color=GREY)
         axes.grid(color="#e2e8f0", linewidth=0.7)
-        axes.tick_params(colors="#475569", length=0)
+        axes.tick_params(which="both", colors="#475569", length=0)
         for side in axes.spines.values():
             side.set_visible(False)
         if levels:

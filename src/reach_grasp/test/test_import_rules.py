@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may import whom: arrows point one way, and what only moves data stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROS = {"rclpy", "ament_index_python", "builtin_interfaces", "sensor_msgs", "std_msgs", "std_srvs", "geometry_msgs"} | {
+    "trajectory_msgs", "rcl_interfaces", "rosgraph_msgs", "diagnostic_msgs", "hilserl_interfaces", "hilserl_ros", "cv_bridge",
+    "launch", "launch_ros",
+}  # fmt: skip
+HEAVY = {"torch", "lerobot", "transformers", "tensorboard"}
+NODES = {"hilserl_actor", "hilserl_learner", "so101_sim"}
+# May import of ours; nothing else of ours is allowed.
+ALLOWED = {
+    "hilserl_core": {"so101_description"},
+    "so101_description": set(),
+    "hilserl_ros": {"hilserl_core", "hilserl_interfaces"},
+    **{node: {"hilserl_core", "hilserl_interfaces", "hilserl_ros", "so101_description"} for node in NODES},
+    "reach_grasp": NODES | {"hilserl_core", "hilserl_interfaces", "hilserl_ros", "so101_description"},
+}
+OURS = set(ALLOWED) | {"hilserl_interfaces"}
+# Start fast and run on a small computer.
+LIGHT = [
+    "hilserl_core.task", "hilserl_core.observation", "hilserl_core.action", "hilserl_core.kinematics", "hilserl_core.step",
+    "hilserl_core.step_log", "hilserl_core.delivery", "hilserl_ros.node", "hilserl_ros.convert", "hilserl_ros.images",
+    "hilserl_ros.parameters", "so101_sim.sim_node", "so101_sim.operator_node", "reach_grasp.command", "reach_grasp.systems",
+]  # fmt: skip
+
+
+def files_of(package: str) -> list[Path]:
+    (folder,) = find_spec(package).submodule_search_locations
+    return sorted(Path(folder).rglob("*.py"))
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Top-level names of every module that a file imports, at any depth of its code."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_a_package_imports_only_what_is_below_it(package):
+    files = files_of(package)
+    assert files
+    wrong = {
+        f"{file.name} imports {name}"
+        for file in files
+        for name in imports(file)
+        if name in OURS and name != package and name not in ALLOWED[package]
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", ["hilserl_core", "so101_description"])
+def test_the_core_knows_no_ros(package):
+    assert not {f"{file.name} imports {name}" for file in files_of(package) for name in imports(file) if name in ROS}
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_only_moves_data_loads_no_learning(module):
+    program = f"import sys, {module}\nprint(*sorted({{name.split('.')[0] for name in sys.modules}} & {HEAVY!r}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What scripts/setup says about a machine that lacks something, and that it builds only what changed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = next(
+    (folder for folder in Path(__file__).resolve().parents if (folder / "scripts" / "setup").is_file()), Path("/nonexistent")
+)
+pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="tests of set-up need the whole repository")
+
+
+def load(name: str):
+    """A module of scripts/."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        spec = importlib.util.spec_from_file_location(f"reach_grasp_scripts_{name}", ROOT / "scripts" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+
+
+@pytest.fixture
+def workspace():
+    return load("workspace")
+
+
+@pytest.fixture
+def build():
+    return load("build")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of what set-up consists of, without packages and without an environment."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "repo" / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("requirements.txt", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / "repo")
+    return tmp_path / "repo"
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """A folder for PATH with the basic commands and nothing else."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("bash", "env", "dirname", "cat", "true", "sh"):
+        (folder / name).symlink_to(shutil.which(name))
+    return folder
+
+
+def setup(checkout: Path, tools: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(checkout / "scripts" / "setup")],
+        env={"PATH": str(tools), "HOME": str(checkout), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_without_python_it_says_what_to_install(checkout, tools):
+    shim = tools / "python3.12"
+    shim.write_text("#!/bin/sh\necho 'no such version' >&2\nexit 127\n")
+    shim.chmod(0o755)
+    # Only what the search names is looked at, so a Python of this machine at a fixed place must be hidden.
+    script = checkout / "scripts" / "setup"
+    for place in ("/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"):
+        script.write_text(script.read_text().replace(f" {place}/python3.12", ""))
+    done = setup(checkout, tools)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"no working Python 3.12 with venv and pip was found ({shim} does not work)" in done.stderr
+    assert "apt install python3.12-venv" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_a_broken_shim_is_passed_over_for_a_working_python(checkout, tools):
+    shim = tools / "python3.12"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    versions = checkout / "pyenv" / "versions" / "3.12.99" / "bin"
+    versions.mkdir(parents=True)
+    real = Path(sys.base_prefix) / "bin" / "python3.12"
+    (versions / "python3.12").write_text(f'#!/bin/sh\nexec {real} "$@"\n')
+    (versions / "python3.12").chmod(0o755)
+    done = setup(checkout, tools, PYENV_ROOT=str(checkout / "pyenv"))
+    assert f"Python 3.12 is {real}" in done.stdout
+    assert "a C compiler, a C++ compiler, make is missing on PATH; install with 'apt install build-essential'." in done.stderr
+    assert done.returncode == 1
+
+
+def test_a_named_python_that_does_not_work_is_not_replaced_by_another(checkout, tools):
+    done = setup(checkout, tools, REACH_GRASP_PYTHON="/nowhere/python3.12")
+    assert done.returncode == 1
+    assert "no working Python 3.12" in done.stderr
+
+
+@pytest.mark.parametrize(("missing", "words"), [("cc", "a C compiler"), ("c++", "a C++ compiler"), ("make", "make")])
+def test_each_missing_tool_is_named(workspace, monkeypatch, missing, words):
+    families = {"cc": ("cc", "gcc", "clang"), "c++": ("c++", "g++", "clang++"), "make": ("make",)}
+    monkeypatch.setattr(workspace.shutil, "which", lambda name: None if name in families[missing] else f"/bin/{name}")
+    with pytest.raises(workspace.SetupError) as caught:
+        workspace.check_compiler()
+    assert str(caught.value) == f"{words} is missing on PATH; install with 'apt install build-essential'."
+
+
+def test_missing_python_headers_are_named(workspace, monkeypatch, tmp_path):
+    monkeypatch.setattr(workspace.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(workspace.sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(
+        workspace.SetupError, match=r"headers of .* are missing; install them with 'apt install python3\.12-dev'"
+    ):
+        workspace.check_compiler()
+
+
+def test_a_full_disk_is_named(workspace, tmp_path):
+    with pytest.raises(workspace.SetupError, match=r"GB free and the environment takes up to .* free some space"):
+        workspace.check_disk(tmp_path, needed_gb=1e9)
+    workspace.check_disk(tmp_path, needed_gb=0.0)
+
+
+def test_without_gl_the_packages_are_named(workspace, monkeypatch, tmp_path):
+    (tmp_path / ".venv").mkdir()
+    monkeypatch.setattr(workspace, "renders", lambda python, backend: False)
+    monkeypatch.setattr(workspace.os, "geteuid", lambda: 1000)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    with pytest.raises(workspace.SetupError, match=r"no off-screen GL works.*'apt install libegl1 libosmesa6'"):
+        workspace.pick_gl(tmp_path)
+    assert not (tmp_path / ".venv" / ".gl").exists()
+
+
+def test_the_first_gl_that_draws_is_remembered(workspace, monkeypatch, tmp_path):
+    (tmp_path / ".venv").mkdir()
+    monkeypatch.setattr(workspace, "renders", lambda python, backend: backend == "osmesa")
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    assert workspace.pick_gl(tmp_path) == "osmesa"
+    monkeypatch.setattr(workspace, "renders", lambda python, backend: pytest.fail("asked again"))
+    assert workspace.pick_gl(tmp_path) == "osmesa"
+
+
+def test_as_root_gl_is_installed(workspace, monkeypatch, tmp_path):
+    (tmp_path / ".venv").mkdir()
+    ran: list[list[str]] = []
+    monkeypatch.setattr(workspace, "renders", lambda python, backend: backend == "egl" and bool(ran))
+    monkeypatch.setattr(workspace.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(workspace.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(workspace.subprocess, "run", lambda command, **options: ran.append(command))
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    assert workspace.pick_gl(tmp_path) == "egl"
+    assert [command[-1] for command in ran if "install" in command] == ["libegl1", "libosmesa6"]
+
+
+def test_the_gl_of_this_machine_really_draws(workspace):
+    python = Path(sys.prefix) / "bin" / "python"
+    assert any(workspace.renders(python, backend) for backend in workspace.GL_PACKAGES)
+    assert not workspace.renders(python, "nonsense")
+
+
+def test_only_changed_packages_are_built(build, monkeypatch, tmp_path):
+    built: list[list[str]] = []
+
+    def colcon(root, names):
+        built.append(names)
+        for name in names:
+            (root / "install" / name).mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(build, "_colcon", colcon)
+    for name in ("one", "two"):
+        folder = tmp_path / "src" / name
+        (folder / "test").mkdir(parents=True)
+        (folder / "package.xml").write_text(f"<package><name>{name}</name></package>")
+    assert build.build(tmp_path, "tools") == ["one", "two"]
+    assert build.build(tmp_path, "tools") == []
+    (tmp_path / "src" / "two" / "code.py").write_text("x = 1\n")
+    (tmp_path / "src" / "one" / "test" / "test_one.py").write_text("tests are not installed\n")
+    assert build.build(tmp_path, "tools") == ["two"]
+    shutil.rmtree(tmp_path / "src" / "one")
+    assert build.build(tmp_path, "tools") == []
+    assert not (tmp_path / "install" / "one").exists()
+    assert build.build(tmp_path, "other tools") == ["two"]
+
+
+def test_a_failed_build_is_tried_again(build, monkeypatch, tmp_path):
+    folder = tmp_path / "src" / "one"
+    folder.mkdir(parents=True)
+    (folder / "package.xml").write_text("<package><name>one</name></package>")
+
+    def fails(root, names):
+        raise build.BuildError("no")
+
+    monkeypatch.setattr(build, "_colcon", fails)
+    for _ in range(2):
+        with pytest.raises(build.BuildError):
+            build.build(tmp_path, "tools")
+
+
+def test_every_requirement_is_pinned_and_no_address_is_named():
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(line.count("==") == 1 and "/" not in line and "@" not in line for line in pins)
+    pinned = {line.split("==")[0] for line in pins}
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            assert line.split("[")[0] in pinned, line
+
+
+def test_the_environment_leaves_another_ros_behind():
+    command = (
+        f"source {ROOT}/scripts/env.bash; echo $AMENT_PREFIX_PATH; echo ${{PYTHONPATH:-}}; echo $ROS_AUTOMATIC_DISCOVERY_RANGE"
+    )
+    foreign = {"AMENT_PREFIX_PATH": "/opt/ros/other", "PYTHONPATH": "/opt/ros/other/lib"}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ROS_")} | foreign
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "/opt/ros/other" not in done.stdout
+    assert done.stdout.splitlines()[-1] == "LOCALHOST"
