@@ -96,8 +96,9 @@ class FrameEncoder:
 
     def __init__(self, image_encoder: nn.Module) -> None:
         self._encoder = image_encoder
-        self._mean = torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1) * 255
-        self._scale = 1 / (255 * torch.tensor(IMAGE_STD).view(1, 3, 1, 1))
+        device = next(image_encoder.parameters()).device
+        self._mean = torch.tensor(IMAGE_MEAN, device=device).view(1, 3, 1, 1) * 255
+        self._scale = 1 / (255 * torch.tensor(IMAGE_STD, device=device).view(1, 3, 1, 1))
         self._folded: tuple[Tensor, Tensor] | None = None
         self.refresh()
 
@@ -114,7 +115,7 @@ class FrameEncoder:
     def __call__(self, frames: np.ndarray) -> Tensor:
         """(N, H, W, 3) uint8 RGB -> (N, C, H', W') float32, contiguous."""
         with torch.inference_mode():
-            images = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
+            images = torch.from_numpy(frames).to(self._mean.device).permute(0, 3, 1, 2).float()
             if self._folded is None:
                 return self._encoder((images - self._mean) * self._scale).contiguous()
             weight, bias = self._folded

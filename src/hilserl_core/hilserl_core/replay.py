@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import mmap
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +35,12 @@ class Batch:
     reward: Tensor
     done: Tensor
     by_person: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        if device.type == "cpu":
+            return self
+        return Batch(**{item.name: getattr(self, item.name).to(device, non_blocking=True) for item in fields(self)})
 
     @property
     def observation(self) -> Tensor:

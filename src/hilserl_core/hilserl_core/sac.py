@@ -6,6 +6,7 @@ Haarnoja et al. 2018 (SAC), Chen et al. 2021 (REDQ: the ensemble and its random 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -76,21 +77,20 @@ class Views:
 class Sac:
     """Critics, target critics, temperature and optimisers around a policy."""
 
-    def __init__(self, policy: Policy, config: SacConfig, pixels: bool) -> None:
-        """pixels: batches hold images; otherwise stored features of the frozen image encoder.
+    def __init__(self, policy: Policy, config: SacConfig, pixels: bool, device: str = "cpu") -> None:
+        """pixels: batches hold images; otherwise stored features of the frozen image encoder. Moves the policy to `device`.
 
         Raises TrainingError for stored features of an encoder that is being trained.
         """
         if not pixels and not policy.spec.freeze_encoder:
             raise TrainingError("stored features need policy.freeze_encoder: a trained image encoder would leave them behind")
-        self.policy, self.config, self.pixels = policy, config, pixels
+        self.policy, self.config, self.pixels, self.device = policy.to(device), config, pixels, torch.device(device)
         task = policy.task
         encoding = policy.encoder_critic.output_size
         dims = policy.spec.critic_hidden_dims
-        self.critics = CriticEnsemble(config.num_critics, encoding + task.action_size, dims)
-        self.target_critics = CriticEnsemble(config.num_critics, encoding + task.action_size, dims).requires_grad_(False)
-        self.target_critics.load_state_dict(self.critics.state_dict())
-        self.log_alpha = nn.Parameter(torch.tensor([math.log(config.temperature_init)]))
+        self.critics = CriticEnsemble(config.num_critics, encoding + task.action_size, dims).to(device)
+        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        self.log_alpha = nn.Parameter(torch.tensor([math.log(config.temperature_init)], device=device))
         self.bounds = return_bounds(task, config.discount) if config.clamp_target else None
         self.steps = 0
 
@@ -123,6 +123,7 @@ class Sac:
         Returns losses and other measures as tensors, so that nothing waits for them.
         """
         for batch in batches:
+            batch = batch.to(self.device)
             views = self._views(batch)
             measures = self.update_critics(batch, views, generator)
         measures |= self.update_actor(batch, views, generator)
@@ -152,8 +153,14 @@ class Sac:
             "temperature": self.alpha,
         }
 
+    def update_critics_alone(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """One gradient step of the critics outside of a training step: warming up."""
+        batch = batch.to(self.device)
+        return self.update_critics(batch, self._views(batch), generator)
+
     def imitate(self, batch: Batch) -> dict[str, Tensor]:
         """One gradient step of the actor towards what a person did, before it meets the critics."""
+        batch = batch.to(self.device)
         views = self._views_after_critics(batch, self._views(batch))
         mean, _ = self._actor(views.for_actor, batch.state)
         loss = self._imitation(mean, batch)
@@ -258,11 +265,11 @@ class Sac:
     # Helpers ----------------------------------------------------------------------------------------------------------
 
     def _noise(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        return torch.randn(batch.action.shape, generator=generator)
+        return torch.randn(batch.action.shape, generator=generator).to(self.device)  # drawn on the CPU: the same everywhere
 
     def _subset(self, generator: torch.Generator) -> Tensor | None:
         count = self.config.num_subsample_critics
-        return torch.randperm(self.config.num_critics, generator=generator)[:count] if count else None
+        return torch.randperm(self.config.num_critics, generator=generator)[:count].to(self.device) if count else None
 
     def _step(self, name: str, loss: Tensor, parameters: list[nn.Parameter]) -> None:
         self.optimizers[name].zero_grad()
