@@ -43,7 +43,7 @@ class ActorNode(BaseNode[ActorParameters]):
         super().__init__("actor", ActorParameters, {"policy.": PolicySpec})
         params, task = self.params, self.task
         self._folder = Path(params.folder)
-        self._counter_file = CounterFile(self._folder / "counters")
+        self._counter_file = CounterFile(self._folder / "actor_counters")
         training = params.mode == "train"
         self._steps = self.create_publisher(StepMessage, "steps", qos.STEPS)
         self._sender = StepSender(
@@ -53,7 +53,7 @@ class ActorNode(BaseNode[ActorParameters]):
         saved = self._counter_file.load() if training else None
         counters = after_crash(saved, self._sender.outbox.last) if saved else Counters(new_run_id(params.seed))
         if training and saved is None and self._sender.outbox.last:
-            raise ObservationError(f"{self._folder} holds steps but no counters: move it away or restore the file 'counters'")
+            raise ObservationError(f"{self._folder} holds steps but no counters: move it away or restore the file 'actor_counters'")
         plan = Plan(params.demonstrations, params.training_steps, 0 if training else params.evaluation_episodes, params.seed)
         self._store = PolicyStore(self.tables["policy."], task, params, counters.run_id, self.get_logger())
         self._kinematics = Kinematics(urdf_path(), task.joints)
@@ -283,7 +283,7 @@ class ActorNode(BaseNode[ActorParameters]):
         """Everything taken so far is on disk when the node ends."""
         self._sender.close()
         self._counter_file.close()
-        self._timings.save(self._folder / "timings.json")
+        self._timings.save(self._folder / "actor_timings.json")
 
 
 main = main_of(ActorNode)

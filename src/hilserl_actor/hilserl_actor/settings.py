@@ -15,7 +15,7 @@ class ActorParameters:
     mode: str = parameter(
         "train", "What to do: demonstrations then training, or evaluation only.", choices=("train", "evaluation")
     )
-    folder: str = parameter("outputs/run/actor", "Folder of the spool of unacknowledged steps, the counters and the timings.")
+    folder: str = parameter("outputs/run", "Folder of the run: here the spool of unacknowledged steps, counters and timings.")
     seed: int = parameter(0, "Seed of the worlds and of exploration.", minimum=0, maximum=2**31 - 1)
     demonstrations: int = parameter(20, "Successful demonstrations to record before training.", minimum=0, maximum=10_000)
     training_steps: int = parameter(
