@@ -107,6 +107,12 @@ class Trainer:
         check_step(step, self.task)
         self._queue.append(step)
 
+    def resume(self, normalization: Normalization, steps_taken: int, trained_through: tuple[str, int]) -> None:
+        """Go on in training with networks that were trained on the first `steps_taken` steps; these are only stored."""
+        self._begin(normalization)
+        self._pretraining, self._frame_encoder, self.phase = None, None, Phase.TRAINING
+        self._resume_after, self.trained_through = steps_taken, trained_through
+
     @property
     def steps_waiting(self) -> int:
         """Steps added but not taken yet."""
@@ -144,7 +150,10 @@ class Trainer:
 
     def _take(self, step: Step) -> None:
         self.steps_taken += 1
-        self.trained_through = (step.run_id, step.sequence)
+        owes = step.mode == Mode.TRAINING and step.action is not None
+        self.training_steps += owes
+        if self.steps_taken > self._resume_after:
+            self.trained_through = (step.run_id, step.sequence)
         if step.mode == Mode.DEMONSTRATION and step.is_last and step.success:
             self.demonstrations += 1
         if self.replay is None:
@@ -153,10 +162,8 @@ class Trainer:
                 self._begin_pretraining()
             return
         self._store(step)
-        if step.mode == Mode.TRAINING and step.action is not None:
-            self.training_steps += 1
-            if self.steps_taken > self._resume_after and self.replay.size:
-                self._train()
+        if owes and self.steps_taken > self._resume_after and self.replay.size:
+            self._train()
 
     def _train(self) -> None:
         """The updates owed for one training step."""
