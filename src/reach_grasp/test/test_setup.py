@@ -117,9 +117,7 @@ def test_each_missing_tool_is_named(workspace, monkeypatch, missing, words):
 def test_missing_python_headers_are_named(workspace, monkeypatch, tmp_path):
     monkeypatch.setattr(workspace.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(workspace.sysconfig, "get_path", lambda name: str(tmp_path))
-    with pytest.raises(
-        workspace.SetupError, match=r"headers of .* are missing; install them with 'apt install python3\.12-dev'"
-    ):
+    with pytest.raises(workspace.SetupError, match=r"headers of .* are missing; .*apt install python3\.12-dev'"):
         workspace.check_compiler()
 
 
