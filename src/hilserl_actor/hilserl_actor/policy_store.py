@@ -68,8 +68,8 @@ class PolicyStore:
         """Apply what is due for step `sequence`; whether the step may act."""
         while self._queue:
             message, published_s = self._queue[0]
-            if self.lockstep and message.effective_from > sequence:
-                break
+            if self.lockstep and message.effective_from > sequence and self.actor.ready:
+                break  # an actor that was restarted has none, and takes the first it gets
             if message.frozen_sha256 != self._frozen_sha256:
                 break  # its frozen tensors are still on the way
             self._queue.popleft()

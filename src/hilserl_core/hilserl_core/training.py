@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -96,6 +97,7 @@ class Trainer:
         self._warm_up = 0
         self._measures: dict[str, torch.Tensor] = {}
         self._frame_encoder: FrameEncoder | None = None
+        self.on_stored: Callable[[], None] = lambda: None  # called when a step has become usable, before its updates
         if config.demonstrations == 0:
             self._begin(Normalization.default(task))
             self._start_training()
@@ -117,6 +119,16 @@ class Trainer:
     def steps_waiting(self) -> int:
         """Steps added but not taken yet."""
         return len(self._queue)
+
+    @property
+    def restoring(self) -> bool:
+        """Whether steps that a checkpoint has been trained on are still to be stored."""
+        return self.steps_taken < self._resume_after
+
+    def store_all_but(self, count: int) -> None:
+        """Take the oldest steps waiting without making the updates owed for them, until `count` are left."""
+        while self.phase is Phase.TRAINING and len(self._queue) > count:
+            self._take(self._queue.popleft(), train=False)
 
     # Work -------------------------------------------------------------------------------------------------------------
 
@@ -148,7 +160,7 @@ class Trainer:
         else:
             self._take(self._queue.popleft())
 
-    def _take(self, step: Step) -> None:
+    def _take(self, step: Step, train: bool = True) -> None:
         self.steps_taken += 1
         owes = step.mode == Mode.TRAINING and step.action is not None
         self.training_steps += owes
@@ -158,11 +170,13 @@ class Trainer:
             self.demonstrations += 1
         if self.replay is None:
             self._held.append(step)
+            self.on_stored()
             if self.demonstrations >= self.config.demonstrations:
                 self._begin_pretraining()
             return
         self._store(step)
-        if owes and self.steps_taken > self._resume_after and self.replay.size:
+        self.on_stored()
+        if train and owes and self.steps_taken > self._resume_after and self.replay.size:
             self._train()
 
     def _train(self) -> None:

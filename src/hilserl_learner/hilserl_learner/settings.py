@@ -21,6 +21,9 @@ class LearnerParameters:
         8, "Lockstep: a policy trained through step n acts from step n plus this, however fast the machine is.",
         minimum=1, maximum=10_000,
     )  # fmt: skip
+    max_backlog_steps: int = parameter(
+        20, "Real time: with more steps than this waiting, the oldest are stored without updates.", minimum=1, maximum=100_000
+    )
     checkpoint_every_steps: int = parameter(
         1000, "Training steps between checkpoints.", minimum=1, maximum=10_000_000, tunable=True
     )

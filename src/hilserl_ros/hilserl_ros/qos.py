@@ -29,7 +29,8 @@ STEPS = reliable(64)
 STEPS_ACK = reliable(10)
 """What is on the way may be lost or dropped by a full queue: acknowledgements, not QoS, guarantee delivery."""
 STATUS = latched(1)
-POLICY = latched(1)
+POLICY = latched(4)
+"""Deep enough that in lockstep no version is overtaken by the next; a late actor gets the newest at once."""
 CLOCK = newest(1)
 CUBE_POSE = reliable(10)
 DIAGNOSTICS = reliable(10)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a policy is published, and from which step it acts in lockstep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hilserl_core.step import Mode, Step
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One version. Steps are sequence numbers of the run."""
+
+    version: int
+    trained_through: int
+    effective_from: int
+    next_effective_from: int
+
+
+class PublicationSchedule:
+    """Version 1 is the policy training begins with; then one every `every` steps, each acting `lag` steps later.
+
+    A version is a function of the step it was trained through, so a learner that resumes repeats the versions it repeats.
+    """
+
+    def __init__(self, every: int, lag: int, demonstrations: int) -> None:
+        self.every, self.lag = every, lag
+        self._demonstrations = demonstrations
+        self.origin = 0  # the step after which training begins
+
+    def see(self, step: Step) -> None:
+        """Every step of the run, in order, before it is trained on."""
+        if self._demonstrations and step.mode is Mode.DEMONSTRATION and step.is_last and step.success:
+            self._demonstrations -= 1
+            if not self._demonstrations:
+                self.origin = step.sequence
+
+    def due(self, sequence: int) -> bool:
+        """Whether a version is published once `sequence` has been trained on."""
+        return sequence >= self.origin and (sequence - self.origin) % self.every == 0
+
+    def publication(self, sequence: int) -> Publication:
+        """The version trained through `sequence`, or through the newest step before it at which one was due."""
+        count = max(0, sequence - self.origin) // self.every
+        due = self.origin + count * self.every
+        return Publication(
+            version=1 + count,
+            trained_through=sequence,
+            effective_from=due + self.lag if count else self.origin + 1,
+            next_effective_from=due + self.every + self.lag,
+        )
