@@ -144,7 +144,9 @@ class _Builder:
         ]
 
     def learner(self) -> NodeSpec:
-        parameters = {"folder": _folder(self.values["run"]), "seed": self.values["seed"]}
+        parameters = {"folder": _folder(self.values["run"]), "training.seed": self.values["seed"]}
+        if "demonstrations" in self.values:
+            parameters["training.demonstrations"] = self.values["demonstrations"]
         return self.node("hilserl_learner", "learner", parameters, respawn=True)
 
     def actor(self, parameters: Mapping[str, Any]) -> NodeSpec:
@@ -205,7 +207,7 @@ SYSTEMS: dict[str, System] = {
         System(
             "learner",
             "The learner's half of a training, on a computer of its own.",
-            (SIM, SEED, CONFIG, LOG_LEVEL, NAMESPACE, RUN),
+            (SIM, SEED, CONFIG, LOG_LEVEL, NAMESPACE, RUN, DEMONSTRATIONS),
             _learner,
         ),
         System(

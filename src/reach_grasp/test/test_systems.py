@@ -44,7 +44,8 @@ def test_arguments_reach_the_nodes(tmp_path):
     assert {spec.log_level for spec in specs.values()} == {"warn"}
     assert all(spec.parameter_files[-1] == extra for spec in specs.values())
     assert specs["actor"].parameters["training_steps"] == 50
-    assert {specs[name].parameters["seed"] for name in ("actor", "learner", "operator")} == {7}
+    assert {specs[name].parameters["seed"] for name in ("actor", "operator")} == {7}
+    assert specs["learner"].parameters["training.seed"] == 7
     assert specs["learner"].parameters["folder"].startswith(str(tmp_path))
 
 

@@ -124,12 +124,12 @@ class Training(_Part):
         status, learner = monitor.episode, monitor.learner
         if status is None or status.phase != EpisodeStatus.DONE:
             return False
-        # In case the learner says nothing any more, what is journalled is all that is waited for.
+        # The learner may lag a little behind the last step; what is journalled is never lost, so waiting has an end.
         self._final_since = self._final_since or time.monotonic()
         waited = time.monotonic() - self._final_since
         if waited > 60.0:
             return True
-        return learner is not None and status.acknowledged >= status.sequence and learner.trained_through >= status.sequence
+        return learner is not None and learner.trained_through >= status.sequence
 
     def _record(self, monitor: Monitor, process: subprocess.Popen[bytes]) -> None:
         for episode in monitor.finished():
