@@ -169,7 +169,9 @@ class ScriptedOperator:
             target, grip, steadiness = position, -1.0, 0.0
         move = 0.7 * (target - position) / self.task.action_scale_m
         size = float(np.abs(move).max())
-        action = np.append(move * min(1.0, self._speed / size) if size > 0 else move, np.clip(grip, -self._speed, self._speed))
+        action = np.append(
+            move * min(1.0, self._speed / size) if size > 0 else move, np.clip(grip, -1.5 * self._speed, 1.5 * self._speed)
+        )
         action[:3] += steadiness * self._noise[:3]
         action[3] += 0.5 * self._noise[3]
         return np.clip(action, -1.0, 1.0).astype(np.float32)
@@ -185,5 +187,5 @@ class ScriptedOperator:
                 self.stage, self._closing = Stage.CLOSE, 0
         else:
             self._closing += 1
-            if gripper < 0.0 or self._closing > 15:  # missed it: again
+            if gripper < 0.0 or self._closing > 30:  # missed it: again
                 self._draw()

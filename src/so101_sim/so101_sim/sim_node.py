@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock, ClockType
+from rosgraph_msgs.msg import Clock as ClockMessage
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from trajectory_msgs.msg import JointTrajectory
+
 from hilserl_interfaces.msg import Reward
 from hilserl_interfaces.srv import ResetWorld
 from hilserl_ros import qos
@@ -17,11 +22,6 @@ from hilserl_ros.convert import to_ns, to_stamp
 from hilserl_ros.images import rgb_to_image
 from hilserl_ros.node import BaseNode, main_of
 from hilserl_ros.parameters import parameter
-from rclpy.clock import Clock, ClockType
-from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import CameraInfo, Image, JointState
-from trajectory_msgs.msg import JointTrajectory
-
 from so101_sim.config import WorldConfig
 from so101_sim.scene import CAMERAS
 from so101_sim.world import World
@@ -122,7 +122,7 @@ class SimNode(BaseNode[SimParameters]):
         by_name = dict(zip(message.joint_names, positions, strict=False))
         if set(by_name) != set(joints) or len(positions) != len(joints) or not all(map(math.isfinite, positions)):
             self.get_logger().error(
-                f"joint_command is refused: it holds {by_name or 'no point'}, expected one finite position for each of {joints}",
+                f"joint_command is refused: it holds {by_name or 'no point'}, expected a finite position for each of {joints}",
                 throttle_duration_sec=5.0,
             )
             return None
@@ -200,7 +200,7 @@ class SimNode(BaseNode[SimParameters]):
     def _cube_message(self, stamp: object) -> PoseStamped:
         position, quaternion = self._world.cube_pose
         message = PoseStamped()
-        message.header.stamp, message.header.frame_id = stamp, "base"
+        message.header.stamp, message.header.frame_id = stamp, "base_link"
         place, turn = message.pose.position, message.pose.orientation
         place.x, place.y, place.z = map(float, position)
         turn.x, turn.y, turn.z, turn.w = map(float, quaternion)

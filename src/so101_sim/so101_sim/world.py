@@ -130,19 +130,17 @@ class World:
         """Both pads on the cube, pressing against each other along the gripper's opening, and not sunk into it."""
         forces, depth = np.zeros((2, 3)), 0.0
         wrench = np.zeros(6)
-        for index, contact in enumerate(self.data.contact[: self.data.ncon]):
-            first, second = contact.geom
-            if self._cube not in (first, second):
-                continue
+        for index, (first, second) in enumerate(self.data.contact.geom):
             other = second if first == self._cube else first
-            if other not in self._pads:
+            if self._cube not in (first, second) or other not in self._pads:
                 continue
             mujoco.mj_contactForce(self.model, self.data, index, wrench)
+            contact = self.data.contact[index]
             # The frame's first row is the normal, from the first geom to the second; the force acts on the second.
-            force = contact.frame.reshape(3, 3)[0] * wrench[0]
+            force = contact.frame[:3] * wrench[0]
             forces[self._pads.index(other)] += force if second == self._cube else -force
             depth = max(depth, -contact.dist)
-        opening = self.data.xmat[self._gripper_body].reshape(3, 3)[:, 0]  # from the fixed to the moving jaw
+        opening = self.data.xmat[self._gripper_body][::3]  # from the fixed to the moving jaw
         sizes = np.linalg.norm(forces, axis=1)
         touching = bool((sizes >= self.config.min_force_n).all())
         opposed = touching and bool(
