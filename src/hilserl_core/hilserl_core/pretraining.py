@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -45,7 +47,7 @@ class EncoderPretraining:
         self._parameters = list(policy.actor.parameters())
         self._device = self._parameters[0].device
         self._optimizer = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=1e-4, fused=True)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, learning_rate, max(2, updates), pct_start=0.1)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lambda done: _one_cycle(done / max(1, updates)))
         self.updates, self.done = updates, 0
 
     @property
@@ -86,3 +88,10 @@ class EncoderPretraining:
             critic.load_state_dict(self._trunk.state_dict())
         if spec.freeze_encoder:
             self._trunk.requires_grad_(False)
+
+
+def _one_cycle(progress: float, rise: float = 0.1) -> float:
+    """Share of the highest learning rate: a cosine up from 0.04 over the first tenth, then one down to nearly 0."""
+    if progress < rise:
+        return 0.52 - 0.48 * math.cos(math.pi * progress / rise)
+    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (progress - rise) / (1 - rise)))

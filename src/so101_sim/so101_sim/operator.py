@@ -25,7 +25,7 @@ class OperatorConfig:
     """How the person moves and when they take over: parameters `person.<field>`. Pairs are lowest and highest."""
 
     speed: tuple[float, ...] = described(
-        (0.18, 0.36), "Largest action while moving, drawn per episode.", minimum=0.05, maximum=1.0
+        (0.30, 0.60), "Largest action while moving, drawn per episode.", minimum=0.05, maximum=1.0
     )
     noise: float = described(
         0.25, "Standard deviation of the noise on each action, as a share of the speed.", minimum=0.0, maximum=1.0
