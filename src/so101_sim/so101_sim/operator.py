@@ -92,7 +92,7 @@ class ScriptedOperator:
         """How this grasp will be done."""
         config, rng = self.config, self._rng
         self.stage = Stage.APPROACH
-        self._speed = rng.uniform(*(config.help_speed if self.mode is Mode.TRAINING else config.speed))
+        self._speed = rng.uniform(*config.speed)
         self._clearance = rng.uniform(*config.clearance_m)
         self._hover = rng.uniform(*config.hover_m)
         self._height = rng.uniform(*config.grasp_height_m)

@@ -42,7 +42,7 @@ def test_demonstrations_succeed_at_the_pace_of_a_person() -> None:
         assert actions.dtype == np.float32
         assert np.abs(actions).max() <= 1.0
         lengths.append(len(actions))
-    assert 25 < np.mean(lengths) < 60
+    assert 15 < np.mean(lengths) < 40
 
 
 def test_demonstrations_differ_in_speed_and_repeat_by_seed() -> None:
