@@ -12,7 +12,7 @@ from so101_sim.config import WorldConfig
 
 TIMESTEP_S = 0.005
 FRICTION = (1.0, 0.005, 0.0001)
-# Default contacts let the jaws sink 11 mm into the cube; these keep them within 0.3 mm.
+# Default contacts let the pads sink more than 5 mm into the cube; these keep them within 0.6 mm.
 SOLREF = (0.01, 1.0)
 SOLIMP = (0.99, 0.999, 0.001, 0.5, 2.0)
 KP, KV = 998.22, 2.731  # of the servos [N·m/rad], [N·m·s/rad]
