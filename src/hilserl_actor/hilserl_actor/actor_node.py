@@ -53,7 +53,9 @@ class ActorNode(BaseNode[ActorParameters]):
         saved = self._counter_file.load() if training else None
         counters = after_crash(saved, self._sender.outbox.last) if saved else Counters(new_run_id(params.seed))
         if training and saved is None and self._sender.outbox.last:
-            raise ObservationError(f"{self._folder} holds steps but no counters: move it away or restore the file 'actor_counters'")
+            raise ObservationError(
+                f"{self._folder} holds steps but no counters: move it away or restore the file 'actor_counters'"
+            )
         plan = Plan(params.demonstrations, params.training_steps, 0 if training else params.evaluation_episodes, params.seed)
         self._store = PolicyStore(self.tables["policy."], task, params, counters.run_id, self.get_logger())
         self._kinematics = Kinematics(urdf_path(), task.joints)

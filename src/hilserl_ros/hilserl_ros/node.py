@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
 
 from hilserl_core.task import TaskSpec
 from hilserl_ros.parameters import ParameterError, build, check_value, descriptor, entries, unknown_keys
@@ -96,24 +99,25 @@ class BaseNode(Node, Generic[P]):
         """Called once when the node stops: write what must not be lost."""
 
 
-def make_executor() -> Any:
-    """The events executor where rclpy has it (less work per message with many topics), else the single-threaded one.
+def make_executor() -> Executor:
+    """The executor of every process here.
 
-    Call its `spin_once` in a loop: `spin` of the events executor in rclpy 9.1 neither runs timers nor ends on a signal.
+    rclpy's events executor would cost less per message, but in rclpy 9.1 its `spin` does not end on a signal and raw
+    subscriptions with message info fail in it.
     """
-    try:
-        from rclpy.experimental import EventsExecutor
-    except ImportError:
-        return SingleThreadedExecutor()
-    return EventsExecutor()
+    return SingleThreadedExecutor()
 
 
 def run_node(factory: Callable[[], BaseNode], args: list[str] | None = None) -> int:
     """Start a node, spin it until it is told to stop, close it. Returns the exit code.
 
     A ParameterError or NodeError is logged once, as one sentence, and gives exit code 2: starting again will not help.
+    SIGINT and SIGTERM end it between two callbacks, never inside one, and the context is still valid while `close` runs.
     """
-    rclpy.init(args=args)
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     logger = rclpy.logging.get_logger(factory.__name__ if hasattr(factory, "__name__") else "node")
     node: BaseNode | None = None
     code = 0
@@ -121,9 +125,9 @@ def run_node(factory: Callable[[], BaseNode], args: list[str] | None = None) -> 
         node = factory()
         executor = make_executor()
         executor.add_node(node)
-        while rclpy.ok():
+        while rclpy.ok() and not stop.is_set():
             executor.spin_once(timeout_sec=0.2)
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     except (ParameterError, NodeError, ValueError, OSError) as error:
         if not isinstance(error, (ParameterError, NodeError)) and not _expected(error):

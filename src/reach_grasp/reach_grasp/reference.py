@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/reference.md: topics and services as a running training has them, parameters as the nodes declare them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import rclpy
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+
+from hilserl_actor.settings import ActorParameters
+from hilserl_core.policy import PolicySpec
+from hilserl_core.sac import SacConfig
+from hilserl_core.task import TaskSpec
+from hilserl_core.training import TrainingConfig
+from hilserl_learner.settings import LearnerParameters
+from hilserl_ros.parameters import Entry, entries
+from reach_grasp.process import background
+from so101_sim.config import WorldConfig
+from so101_sim.operator import OperatorConfig
+from so101_sim.operator_node import OperatorParameters
+from so101_sim.sim_node import SimParameters
+
+NODES = ("sim", "operator", "actor", "learner")
+TABLES: tuple[tuple[str, str, type], ...] = (
+    ("Every node: the task", "task.", TaskSpec),
+    ("Actor and learner: the network", "policy.", PolicySpec),
+    ("actor", "", ActorParameters),
+    ("learner", "", LearnerParameters),
+    ("learner: the algorithm", "sac.", SacConfig),
+    ("learner: from demonstrations to training", "training.", TrainingConfig),
+    ("sim", "", SimParameters),
+    ("sim: the world", "world.", WorldConfig),
+    ("operator", "", OperatorParameters),
+    ("operator: the person", "person.", OperatorConfig),
+)
+TEXTS = {
+    "/clock": "Simulated time.",
+    "cube_pose": "Where the cube is, for tools and the scripted person only; the policy never sees it.",
+    "episode/event": "What the person says: success, failure, again, stop, pause, resume. Each acts once.",
+    "episode/status": "What the actor is doing; stamped with the observation it belongs to.",
+    "front/camera_info": "Pinhole model of the front camera.",
+    "front/image_raw": "The front camera, drawn only while somebody watches.",
+    "joint_command": "One point per tick, stamped with the observation it answers.",
+    "joint_states": "Positions, velocities and efforts, stamped when they were read.",
+    "learner/status": "Phase, counters and the newest measures of the learner.",
+    "policy": "The trained parameters the actor needs, as safetensors bytes.",
+    "policy/frozen": "Image encoder and normalisation, which stay as they are during a run.",
+    "reward": "What the image with this stamp says about success.",
+    "steps": "Every step of every episode, numbered; sent again until acknowledged.",
+    "steps/ack": "What the learner has journalled, and what it lacks.",
+    "teleop": "What the person wants, in the policy's action space.",
+    "wrist/camera_info": "Pinhole model of the wrist camera.",
+    "wrist/image_raw": "The camera the policy sees.",
+    "learner/save_checkpoint": "Write a checkpoint now.",
+    "sim/reset": "Put the world into the state a seed determines.",
+}
+_HIDDEN = ("/parameter_events", "/rosout")
+_HEAD = """# Reference
+
+Topics and services as a running training has them, parameters as the nodes declare them. Names are relative: the whole suite
+moves under any namespace. This page is generated: `python -m reach_grasp.reference docs/reference.md`.
+"""
+
+
+def graph(domain: int, timeout_s: float = 120.0) -> tuple[list[list[str]], list[list[str]]]:
+    """Start a training, read its ROS graph. Returns the rows of the table of topics and of that of services.
+
+    Raises TimeoutError when a node does not come up.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        context = Context()
+        rclpy.init(context=context, domain_id=domain)
+        node = rclpy.create_node("reference", context=context)
+        try:
+            with background("train", {"run": path / "run"}, path / "log.txt", {"ROS_DOMAIN_ID": str(domain)}):
+                end = time.monotonic() + timeout_s
+                wanted = {name.split("/")[-1] for name in NODES}
+                while not (wanted <= set(node.get_node_names()) and _services(node, "learner")):
+                    if time.monotonic() > end:
+                        raise TimeoutError(f"the nodes did not come up: {(path / 'log.txt').read_text()[-2000:]}")
+                    time.sleep(0.1)
+                return _topics(node), [row for name in NODES for row in _services(node, name)]
+        finally:
+            node.destroy_node()
+            rclpy.shutdown(context=context)
+
+
+def _topics(node: Node) -> list[list[str]]:
+    users: dict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+    kinds: dict[str, str] = {}
+    for name in NODES:
+        for side, query in enumerate((node.get_publisher_names_and_types_by_node, node.get_subscriber_names_and_types_by_node)):
+            for topic, types in query(name, "/"):
+                if topic not in _HIDDEN:
+                    users[topic][side].add(name)
+                    kinds[topic] = types[0].replace("/msg/", "/")
+    rows = []
+    for topic in sorted(users):
+        offers = node.get_publishers_info_by_topic(topic)
+        name = topic if topic == "/clock" else topic.removeprefix("/")
+        publishers, subscribers = (", ".join(sorted(side)) for side in users[topic])
+        quality = _quality(offers[0].qos_profile) if offers else "as its publisher"
+        rows.append([f"`{name}`", kinds[topic], publishers or "the person", subscribers or "tools", quality, TEXTS[name]])
+    return rows
+
+
+def _quality(profile: object) -> str:
+    reliable = "reliable" if profile.reliability == ReliabilityPolicy.RELIABLE else "best effort"
+    return reliable + (", latched" if profile.durability == DurabilityPolicy.TRANSIENT_LOCAL else "")
+
+
+def _services(node: Node, name: str) -> list[list[str]]:
+    own = [
+        (service.removeprefix("/"), types[0].replace("/srv/", "/"))
+        for service, types in node.get_service_names_and_types_by_node(name, "/")
+        if "rcl_interfaces" not in types[0] and "type_description" not in types[0]
+    ]
+    return [[f"`{service}`", kind, TEXTS[service]] for service, kind in own]
+
+
+def _parameters(prefix: str, table: type) -> list[list[str]]:
+    def default(entry: Entry) -> str:
+        value = list(entry.default) if isinstance(entry.default, tuple) else entry.default
+        return f"`{value}`" if value != "" else "empty"
+
+    return [
+        [f"`{entry.key}`", default(entry), entry.allowed + (", while running" if entry.tunable else ""), entry.text]
+        for entry in entries(table, prefix)
+    ]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]) + "\n"
+
+
+def page(domain: int) -> str:
+    """The reference as Markdown."""
+    topics, services = graph(domain)
+    parts = [_HEAD, "## Topics\n", _table(["topic", "type", "from", "to", "quality of service", "what"], topics)]
+    parts += ["## Services\n", _table(["service", "type", "what"], services), "## Parameters\n"]
+    for title, prefix, table in TABLES:
+        parts += [f"### {title}\n", _table(["parameter", "default", "allowed", "what"], _parameters(prefix, table))]
+    return "\n".join(parts)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: where to write, or `-`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", help="where to write the page; - for standard output")
+    parser.add_argument("--domain", type=int, default=99, help="ROS domain to start the training in")
+    chosen = parser.parse_args(arguments)
+    text = page(chosen.domain)
+    if chosen.file == "-":
+        sys.stdout.write(text)
+    else:
+        Path(chosen.file).write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
