@@ -121,6 +121,11 @@ class Trainer:
         return len(self._queue)
 
     @property
+    def steps_to_restore(self) -> int:
+        """Steps that the checkpoint continued from was trained on; 0 without one."""
+        return self._resume_after
+
+    @property
     def restoring(self) -> bool:
         """Whether steps that a checkpoint has been trained on are still to be stored."""
         return self.steps_taken < self._resume_after

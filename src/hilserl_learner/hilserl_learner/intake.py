@@ -11,7 +11,7 @@ from pathlib import Path
 from rclpy.serialization import deserialize_message
 
 from hilserl_core.delivery import Inbox
-from hilserl_core.step import Step
+from hilserl_core.step import Step, StepError
 from hilserl_core.step_log import StepLog, StepLogError
 from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import Step as StepMessage
@@ -59,7 +59,11 @@ class Intake:
         Raises StepError for a step that does not fit the task, StepLogError when it cannot be journalled: neither is
         acknowledged.
         """
-        step = message_to_step(deserialize_message(payload, StepMessage), self.task)
+        try:
+            message = deserialize_message(payload, StepMessage)
+        except Exception as error:
+            raise StepError(f"a message on `steps` cannot be read: {error}") from error
+        step = message_to_step(message, self.task)
         self._check_room()
         ready = self._inbox.take(step.run_id, step.sequence, payload)
         self.run_id = step.run_id

@@ -50,7 +50,8 @@ class Worker:
         self._saved = threading.Condition()
         self._saves = 0
         self._ready = False
-        self._checkpoint_steps = 0
+        self._checkpoint_steps = self._curve_steps = 0
+        self._resumed = False
         self._counted = (time.monotonic(), 0)
         self._thread = threading.Thread(target=self._run, name="training", daemon=True)
         trainer.on_stored = self._on_stored
@@ -71,13 +72,18 @@ class Worker:
         if folder is not None:
             for line in load_checkpoint(folder, self.trainer):
                 self._complain(f"the checkpoint {folder} was made with other settings: {line}")
-            self._checkpoint_steps = self.trainer.training_steps
+            self._resumed = True
         count = 0
         for step in steps:
             self.schedule.see(step)
             self.trainer.add(step)
             self._arrived.append(0.0)
             count += 1
+        if count < self.trainer.steps_to_restore:
+            raise CheckpointError(
+                f"the checkpoint {folder} was trained on {self.trainer.steps_to_restore} steps but the journal holds {count} "
+                "steps: restore the journal folder, or start in a new run folder"
+            )
         return f"{count} steps in the journal, " + (f"continuing from {folder.name}" if folder else "no checkpoint yet")
 
     def start(self) -> None:
@@ -149,7 +155,8 @@ class Worker:
                 self._ready = True
                 self._publish_frozen(trainer.frozen())
                 self._publish_version(sequence)
-                if not self._checkpoint_steps:
+                self._checkpoint_steps = self._curve_steps = trainer.training_steps
+                if not self._resumed:
                     self._write_checkpoint()
             elif moved and self.schedule.due(sequence):
                 self._publish_version(sequence)
@@ -159,7 +166,7 @@ class Worker:
             self._save_now.clear()
             self._write_checkpoint()
         if moved or trainer.busy:
-            self._report(moved)
+            self._report()
 
     def _publish_version(self, sequence: int) -> None:
         publication = self.schedule.publication(sequence)
@@ -179,7 +186,7 @@ class Worker:
             self._saves += 1
             self._saved.notify_all()
 
-    def _report(self, moved: bool) -> None:
+    def _report(self) -> None:
         trainer, now = self.trainer, time.monotonic()
         elapsed = now - self._counted[0]
         if elapsed >= 1.0:
@@ -187,6 +194,7 @@ class Worker:
             self.updates_per_second = (updates - self._counted[1]) / elapsed
             self._counted = (now, updates)
             self.status = trainer.status()
-        if moved and trainer.ready and trainer.training_steps % self.params.metrics_every_steps == 0:
+        if self._ready and trainer.training_steps - self._curve_steps >= self.params.metrics_every_steps:
+            self._curve_steps = trainer.training_steps
             self.status = trainer.status()
             self._curve(trainer.training_steps, self.status)
