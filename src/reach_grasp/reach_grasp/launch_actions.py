@@ -45,7 +45,7 @@ def node_action(spec: NodeSpec) -> Any:
         namespace=spec.namespace,
         parameters=[*map(str, spec.parameter_files), dict(spec.parameters)],
         remappings=list(spec.remappings),
-        arguments=["--ros-args", "--log-level", spec.log_level],
+        arguments=[*spec.arguments, "--ros-args", "--log-level", spec.log_level],
         output="screen",
         respawn=spec.respawn,
         respawn_delay=RESPAWN_DELAY_S,

@@ -36,7 +36,7 @@ def node_command(spec: NodeSpec) -> list[str]:
     executable = Path(get_package_prefix(spec.package)) / "lib" / spec.package / spec.executable
     if not executable.is_file():
         raise CommandError(f"{executable} does not exist; build the workspace again")
-    command = [str(executable), "--ros-args", "-r", f"__node:={spec.name}", "--log-level", spec.log_level]
+    command = [str(executable), *spec.arguments, "--ros-args", "-r", f"__node:={spec.name}", "--log-level", spec.log_level]
     if spec.namespace:
         command += ["-r", f"__ns:=/{spec.namespace.strip('/')}"]
     for file in spec.parameter_files:

@@ -11,6 +11,7 @@ from typing import Any
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 
 from reach_grasp.errors import CommandError
+from so101_description import urdf_path
 
 RESPAWN_DELAY_S = 2.0
 
@@ -29,6 +30,7 @@ class NodeSpec:
     condition: bool = True
     respawn: bool = False
     log_level: str = "info"
+    arguments: tuple[str, ...] = ()  # of the program itself
 
 
 @dataclass(frozen=True)
@@ -133,14 +135,13 @@ class _Builder:
         shown, namespace = self.values["use_rviz"], self.values["namespace"]
         if not shown:
             return []
-        share = Path(get_package_share_directory("so101_description"))
-        description = {"robot_description": (share / "urdf" / "so101.urdf").read_text()}
         time = {"use_sim_time": self.values["sim"]}
+        description = {"robot_description": urdf_path().read_text()}
+        layout = str(Path(get_package_share_directory("so101_description")) / "rviz" / "so101.rviz")
+        publisher = "robot_state_publisher"
         return [
-            NodeSpec(
-                "robot_state_publisher", "robot_state_publisher", "robot_state_publisher", namespace, (), description | time
-            ),
-            NodeSpec("rviz2", "rviz2", "rviz2", namespace, (), time),
+            NodeSpec(publisher, publisher, publisher, namespace, parameters=description | time),
+            NodeSpec("rviz2", "rviz2", "rviz2", namespace, parameters=time, arguments=("-d", layout)),
         ]
 
     def learner(self) -> NodeSpec:

@@ -31,7 +31,7 @@ def finished(tmp_path):
         folder.append("episodes", episode("demonstration", 0, True, 30, 30))
         for i in range(40):
             folder.append("episodes", episode("training", i, i > 10, 15, 15 * (i + 1)))
-            metrics = {"loss_critic": 1.0 / (i + 1), "weird/name": "text", "<b>": float("nan")}
+            metrics = {"critic_loss": 1.0 / (i + 1), "weird/name": "text", "<b>": float("nan")}
             record = {"optimization_step": 30 * i, "steps_received": 641, "policy_version": 9, "metrics": metrics}
             folder.append("learner", record)
         for name, wins, ticks in (("imitation", 8, 30), ("final", 10, 12)):

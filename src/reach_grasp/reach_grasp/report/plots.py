@@ -16,16 +16,23 @@ from matplotlib.figure import Figure
 BLUE, GREY, ORANGE = "#2563eb", "#64748b", "#d97706"
 # What the learner reports, in the order it is shown; what is not listed follows by name.
 _TITLES = {
-    "loss_critic": "Critic loss",
-    "loss_actor": "Actor loss",
-    "loss_bc": "Imitation loss",
-    "loss_temperature": "Temperature loss",
-    "temperature": "Temperature",
-    "q_mean": "Mean Q of the actor's actions",
-    "entropy": "Entropy of the policy",
+    "critic_loss": "Critic loss",
+    "actor_loss": "Actor loss",
+    "bc_loss": "Imitation loss",
     "bc_weight": "Weight of imitation",
+    "q": "Mean Q",
+    "temperature": "Temperature",
+    "temperature_loss": "Temperature loss",
+    "entropy": "Entropy of the policy",
+    "std": "Standard deviation of the policy",
+    "resident_mb": "Memory of the learner, MB",
 }
-_LOG = ("loss_critic", "temperature")
+_LOG = ("critic_loss", "bc_loss", "temperature")
+# Counters, shown as numbers elsewhere, and what belongs to the time before training.
+_LEFT_OUT = {
+    "steps_taken", "training_steps", "demonstrations", "optimization_steps", "updates", "replay_size", "online_size",
+    "demonstration_size", "encoder_loss",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,11 +79,11 @@ def learner_plots(history: Sequence[dict[str, Any]]) -> list[Plot]:
         for name, value in record["metrics"].items():
             if isinstance(value, (int, float)) and math.isfinite(value):
                 found.setdefault(name, []).append((record["optimization_step"], value))
-    order = [name for name in _TITLES if name in found] + sorted(set(found) - set(_TITLES))
+    order = [name for name in _TITLES if name in found] + sorted(set(found) - set(_TITLES) - _LEFT_OUT)
     plots = []
     for name in order:
         points = found[name]
-        if len({x for x, _ in points}) > 1:
+        if len({x for x, _ in points}) > 1 and len({y for _, y in points}) > 1:
             log = name in _LOG and all(y > 0 for _, y in points)
             title = _TITLES.get(name, name.replace("_", " ").replace("/", " ").capitalize())
             plots.append(Plot(title, _draw([x for x, _ in points], [y for _, y in points], label="updates", log=log)))
