@@ -12,7 +12,7 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from hilserl_actor.control_loop import ControlLoop, Outcome, Phase, Teleop, after_crash
+from hilserl_actor.control_loop import ControlLoop, Outcome, Phase, Teleop, after_restart
 from hilserl_actor.motion import ResetMotion
 from hilserl_actor.policy_store import PolicyStore
 from hilserl_actor.schedule import CounterFile, Counters, Plan, new_run_id
@@ -51,7 +51,7 @@ class ActorNode(BaseNode[ActorParameters]):
             lambda why: self.get_logger().error(why, throttle_duration_sec=5.0),
         )  # fmt: skip
         saved = self._counter_file.load() if training else None
-        counters = after_crash(saved, self._sender.outbox.last) if saved else Counters(new_run_id(params.seed))
+        counters = after_restart(saved, self._sender.spooled()) if saved else Counters(new_run_id(params.seed))
         if training and saved is None and self._sender.outbox.last:
             raise ObservationError(
                 f"{self._folder} holds steps but no counters: move it away or restore the file 'actor_counters'"
@@ -60,7 +60,8 @@ class ActorNode(BaseNode[ActorParameters]):
         self._store = PolicyStore(self.tables["policy."], task, params, counters.run_id, self.get_logger())
         self._kinematics = Kinematics(urdf_path(), task.joints)
         controller = Controller(task, self._kinematics, params.max_lag_m)
-        self._loop = ControlLoop(task, controller, self._store, plan, counters, self._counter_file.save)
+        self._loop = ControlLoop(task, controller, self._store, plan, counters)
+        self._saved: Counters | None = None
         self._timings = Timings()
         self._joints: np.ndarray | None = None
         self._last_good_s = time.monotonic()
@@ -216,6 +217,9 @@ class ActorNode(BaseNode[ActorParameters]):
                 self._timings.add("policy_to_action", applied_s)
         if outcome.steps:
             self._sender.put(outcome.steps)
+        if not self._sender.blocked and self._loop.counters != self._saved:
+            self._saved = self._loop.counters  # only ever behind the spool, never ahead of it
+            self._counter_file.save(self._saved)
         self._publish_status(stamp_ns)
         if outcome.reset_seed is not None:
             self._reset(outcome.reset_seed)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Protocol
@@ -72,14 +72,12 @@ class ControlLoop:
         policy: Policy,
         plan: Plan,
         counters: Counters,
-        save: Callable[[Counters], None] = lambda counters: None,
     ) -> None:
         self.task = task
         self.controller = controller
         self.policy = policy
         self.plan = plan
         self.counters = counters
-        self._save = save
         self.phase = Phase.IDLE
         self.text = ""
         self.mode = counters.next_mode(plan) or Mode.TRAINING
@@ -244,17 +242,20 @@ class ControlLoop:
         self.counters = self.counters.after_episode(self.mode, self.builder.success, counts=not self._repeat)
         self.builder = None
         self.phase = Phase.IDLE
-        self._save(self.counters)
 
     def _counted(self, steps: list[Step]) -> list[Step]:
         for step in steps:
             self.counters = self.counters.after_step(step.sequence, step.mode, step.action is not None, step.intervention)
-        if steps:
-            self._save(self.counters)
         return steps
 
 
-def after_crash(counters: Counters, newest_sequence: int) -> Counters:
-    """Counters to go on with after a restart: never reuse a sequence number, never continue a broken episode."""
-    sequence = max(counters.sequence, newest_sequence)
-    return replace(counters, sequence=sequence, episode=counters.episode + 1 if sequence else counters.episode)
+def after_restart(counters: Counters, spooled: Iterable[tuple[int, Mode, bool, bool]]) -> Counters:
+    """Counters to go on with, never reusing a number and never continuing a broken episode.
+
+    spooled: (sequence, mode, acted, intervention) of the steps in the spool; those behind the counters were spooled just
+    before the process was killed.
+    """
+    for sequence, mode, acted, intervention in spooled:
+        if sequence > counters.sequence:
+            counters = counters.after_step(sequence, mode, acted, intervention)
+    return replace(counters, episode=counters.episode + 1) if counters.sequence else counters

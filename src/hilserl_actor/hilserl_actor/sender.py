@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 
 from hilserl_core.delivery import Outbox
-from hilserl_core.step import Step
+from hilserl_core.step import Mode, Step
 from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import Step as StepMessage
 from hilserl_interfaces.msg import StepAck
@@ -40,6 +40,12 @@ class StepSender:
     def blocked(self) -> bool:
         """Whether a step could not be written to disk: nothing new must happen until it is."""
         return bool(self._unsaved)
+
+    def spooled(self) -> Iterator[tuple[int, Mode, bool, bool]]:
+        """Sequence, mode, whether it has an action, whether a person took it, of every step still in the spool."""
+        for sequence, payload in self.outbox.log.records():
+            message = deserialize_message(payload, StepMessage)
+            yield sequence, Mode(message.mode), bool(len(message.action)), message.intervention
 
     def put(self, steps: list[Step]) -> None:
         """Take over finished steps."""

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hilserl_actor.control_loop import ControlLoop, Phase, Teleop, after_crash
+from hilserl_actor.control_loop import ControlLoop, Phase, Teleop, after_restart
 from hilserl_actor.schedule import CounterFile, Counters, Plan, world_seed
 from hilserl_core.action import Command
 from hilserl_core.step import Mode, Observation, check_step
@@ -55,10 +55,10 @@ class _Rig:
 
     def __init__(self, plan=None, counters=None, task=TASK):
         self.controller, self.policy = _Controller(), _Policy()
-        self.task, self.now, self.steps, self.saved = task, 0, [], []
+        self.task, self.now, self.steps = task, 0, []
         plan = plan or Plan(demonstrations=0, training_steps=100, evaluation_episodes=0, seed=3)
         counters = counters or Counters("run")
-        self.loop = ControlLoop(task, self.controller, self.policy, plan, counters, self.saved.append)
+        self.loop = ControlLoop(task, self.controller, self.policy, plan, counters)
         self.resets = []
         self.follow(self.loop.start())
 
@@ -243,10 +243,12 @@ def test_counters_survive_a_kill_and_never_reuse_a_number(tmp_path):
     rig = _Rig()
     for _ in range(4):
         rig.tick()
-    file.save(rig.saved[-1])
+    file.save(rig.loop.counters)
     loaded = CounterFile(tmp_path / "counters").load()
     assert loaded == rig.loop.counters
-    resumed = _Rig(counters=after_crash(loaded, newest_sequence=5))
+    spooled = [(n, Mode.TRAINING, True, n == 5) for n in range(1, 6)]  # two more than the counters know of
+    resumed = _Rig(counters=after_restart(loaded, spooled))
+    assert resumed.loop.counters.training_steps == 5 and resumed.loop.counters.interventions == 1
     resumed.tick()
     resumed.tick()
     assert resumed.steps[0].sequence == 6 and resumed.steps[0].episode == 1 and resumed.steps[0].is_first
