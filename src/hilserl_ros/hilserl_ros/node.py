@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -151,6 +152,9 @@ def main_of(factory: Callable[[], BaseNode]) -> Callable[[], None]:
     """The console entry point of a node."""
 
     def main() -> None:
-        sys.exit(run_node(factory))
+        code = run_node(factory)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # everything is closed; Python's own tear-down of torch takes seconds more
 
     return main
