@@ -9,6 +9,7 @@ from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -57,7 +58,7 @@ class Snapshot:
             table.add_row(Text(label, style="dim"), Text(value, style="bold"))
         head = Text.assemble((self.phase, "bold cyan"), ("  " + self.detail if self.detail else "", "default"))
         bar = ProgressBar(total=1.0, completed=min(max(self.progress, 0.0), 1.0), width=56)
-        return Panel(Group(head, bar, table), title="reach-grasp demo", width=64)
+        return Panel(Group(head, Padding(bar, (0, 0, 1, 0)), table), title="reach-grasp demo", width=64)
 
 
 def clock(seconds: float) -> str:

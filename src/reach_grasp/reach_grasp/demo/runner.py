@@ -233,7 +233,8 @@ class Evaluation(_Part):
         count = self.folder.settings.eval_episodes
         progress = sum(len(found) for found in self.episodes.values()) / (count * len(self.episodes))
         steps = sum(monitor.episode.steps for monitor in monitors if monitor.episode is not None)
-        parts = [f"{name} {sum(e.success for e in found)} of {len(found)}" for name, found in self.episodes.items()]
+        words = {"imitation": "imitation only", "final": "trained"}
+        parts = [f"{words[name]} {sum(e.success for e in found)} of {len(found)}" for name, found in self.episodes.items()]
         spent = {**self.folder.phases, "evaluation": self.folder.seconds("evaluation")}
         return Snapshot(
             phase="evaluation",
