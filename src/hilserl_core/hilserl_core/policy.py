@@ -44,10 +44,10 @@ class PolicySpec:
     )
     init_final: float = described(0.05, "Range of the actor's last weights at the start.", minimum=0.0, maximum=1.0)
     init_log_std: float = described(
-        -1.5, "Logarithm of the actor's standard deviation at the start.", minimum=-10.0, maximum=2.0
+        -1.7, "Logarithm of the actor's standard deviation at the start.", minimum=-10.0, maximum=2.0
     )
     std_min: float = described(1e-5, "Smallest variance before tanh; LeRobot calls it std_min.", minimum=0.0, maximum=1.0)
-    std_max: float = described(10.0, "Largest variance before tanh; LeRobot calls it std_max.", minimum=1e-3, maximum=100.0)
+    std_max: float = described(0.06, "Largest variance before tanh; LeRobot calls it std_max.", minimum=1e-3, maximum=100.0)
 
     def __post_init__(self) -> None:
         tidy(self, "policy", PolicyError)
