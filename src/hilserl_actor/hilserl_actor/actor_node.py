@@ -104,6 +104,10 @@ class ActorNode(BaseNode[ActorParameters]):
             self._advance()
 
     def _on_joints(self, message: JointState) -> None:
+        positions, _ = joint_maps(message)
+        joints = np.array([positions.get(joint, np.nan) for joint in self.task.joints])
+        if np.isfinite(joints).all():
+            self._joints = joints  # where the move to the reset pose begins
         self._on_part("joints", message)
 
     def _on_reward(self, message: Reward) -> None:
@@ -190,7 +194,6 @@ class ActorNode(BaseNode[ActorParameters]):
         pose = self._kinematics.forward(joints)
         state = state_vector(positions, velocities, pose.position, pose.euler, self.task)
         images = {camera: network_image(image_to_rgb(parts[camera]), camera, self.task) for camera in self.task.cameras}
-        self._joints = joints
         return Observation(stamp_ns, state, images), joints
 
     def _person(self, message: TeleopCommand | None) -> Teleop | None:
@@ -269,6 +272,8 @@ class ActorNode(BaseNode[ActorParameters]):
         self._sender.flush()
         if self._pending_reset is not None and self._motion is None:
             self._reset(self._pending_reset)
+        if loop.phase not in (Phase.RUNNING, Phase.RESETTING):
+            self._publish_status(None)  # acknowledgements go on while nothing else happens
         silent_s = time.monotonic() - self._last_good_s
         if loop.phase is Phase.RUNNING and silent_s > params.observation_timeout_s:
             self._hold(f"no {', '.join(self._sync.lacking()) or 'observation'} for {silent_s:.1f} s")

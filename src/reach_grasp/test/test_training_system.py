@@ -71,7 +71,7 @@ class _Watcher:
     def until(self, condition: Callable[[], bool], what: str, log: Path) -> None:
         end = time.monotonic() + TIMEOUT_S
         while not condition():
-            assert time.monotonic() < end, f"waited in vain for {what}\n" + log.read_text()[-4000:]
+            assert time.monotonic() < end, f"waited in vain for {what}: {self.actor}, {self.learner}\n{log.read_text()[-4000:]}"
             self.executor.spin_once(timeout_sec=0.1)
 
     def close(self) -> None:

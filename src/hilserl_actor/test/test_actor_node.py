@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The actor as a process in real time over DDS; the test plays the arm, the camera, the person and the reward."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from ament_index_python.packages import get_package_prefix
+from hilserl_core.task import TaskSpec
+from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Reward, TeleopCommand
+from hilserl_interfaces.msg import Step as StepMessage
+from hilserl_interfaces.msg import StepAck
+from hilserl_ros import qos
+from hilserl_ros.convert import to_ns
+from hilserl_ros.images import rgb_to_image
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import Image, JointState
+from trajectory_msgs.msg import JointTrajectory
+
+TASK = TaskSpec(camera_sizes=(64, 64), crops=(0, 0, 64, 64), image_size=64)
+ARGUMENTS = (
+    "task.camera_sizes:=[64, 64]", "task.crops:=[0, 0, 64, 64]", "task.image_size:=64", "demonstrations:=3",
+    "observation_timeout_s:=0.6", "reset_duration_s:=0.3", "resend_s:=0.4", "task.max_episode_s:=60.0",
+)  # fmt: skip
+TIMEOUT_S = 60.0
+
+
+class _Station:
+    def __init__(self, domain: int) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node("station", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        create = self.node.create_publisher
+        self._joints = create(JointState, "joint_states", qos.JOINT_STATES)
+        self._image = create(Image, "wrist/image_raw", qos.IMAGE)
+        self._reward = create(Reward, "reward", qos.REWARD)
+        self._teleop = create(TeleopCommand, "teleop", qos.TELEOP)
+        self.event = create(EpisodeEvent, "episode/event", qos.EPISODE_EVENT)
+        self.ack = create(StepAck, "steps/ack", qos.STEPS_ACK)
+        self.status, self.commands, self.steps = EpisodeStatus(), [], []
+        subscribe = self.node.create_subscription
+        subscribe(EpisodeStatus, "episode/status", lambda m: setattr(self, "status", m), qos.STATUS)
+        subscribe(JointTrajectory, "joint_command", self.commands.append, qos.JOINT_COMMAND)
+        subscribe(StepMessage, "steps", self.steps.append, qos.STEPS)
+        self.node.create_timer(0.05, self._publish)
+        self.joints = np.array(TASK.reset_joints_rad)
+        self.camera, self.action = True, [0.0, 0.0, 0.3, 0.0]
+
+    def _publish(self) -> None:
+        stamp = self.node.get_clock().now().to_msg()
+        joints = JointState(name=list(TASK.joints), position=self.joints.tolist(), velocity=[0.0] * 6)
+        joints.header.stamp = stamp
+        self._joints.publish(joints)
+        if self.camera:
+            self._image.publish(rgb_to_image(np.zeros((64, 64, 3), np.uint8), stamp))
+        reward = Reward()
+        reward.header.stamp = stamp
+        self._reward.publish(reward)
+        teleop = TeleopCommand(active=True, action=self.action)
+        teleop.header.stamp = stamp
+        self._teleop.publish(teleop)
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain for {what}; the last status was {self.status}"
+            self.executor.spin_once(timeout_sec=0.1)
+
+    def say(self, kind: int) -> None:
+        event = EpisodeEvent(kind=kind, source="test")
+        event.header.stamp = self.node.get_clock().now().to_msg()
+        self.event.publish(event)
+
+    def sequences(self) -> list[int]:
+        return [step.sequence for step in self.steps]
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture
+def station(tmp_path):
+    domain = int(os.environ.get("ROS_DOMAIN_ID", "0")) + 2
+    words = [word for text in (*ARGUMENTS, f"folder:={tmp_path}") for word in ("-p", text)]
+    command = [str(Path(get_package_prefix("hilserl_actor")) / "lib/hilserl_actor/actor_node"), "--ros-args", *words]
+    station = _Station(domain)
+    process = subprocess.Popen(command, env={**os.environ, "ROS_DOMAIN_ID": str(domain)})
+    try:
+        station.until(lambda: station.status.phase == EpisodeStatus.RUNNING, "the first episode")
+        yield station
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        station.close()
+
+
+def test_without_a_learner_it_acts_on_and_sends_every_step_again_until_acknowledged(station):
+    station.until(lambda: max(station.sequences(), default=0) >= 6 and station.sequences().count(1) > 1, "steps, repeated")
+    assert station.status.phase == EpisodeStatus.RUNNING and station.commands
+    stamps = {to_ns(command.header.stamp) for command in station.commands}
+    assert {to_ns(step.header.stamp) for step in station.steps} <= stamps, "a command carries its observation's stamp"
+    newest = max(station.sequences())
+    station.ack.publish(StepAck(run_id=station.status.run_id, received_through=newest))
+    station.until(lambda: station.status.acknowledged >= newest, "the acknowledgement to count")
+    station.steps.clear()
+    station.until(lambda: len(station.steps) >= 8, "more steps")
+    assert min(station.sequences()) > newest, "what is acknowledged is not sent again"
+
+
+def test_a_camera_that_stops_holds_the_arm_says_so_and_goes_on_when_it_is_back(station):
+    station.camera = False
+    station.until(lambda: station.status.phase == EpisodeStatus.HOLDING, "the hold")
+    assert "no wrist" in station.status.text
+    station.until(lambda: any(step.is_last and not step.is_terminal for step in station.steps), "the truncated episode")
+    station.camera = True
+    station.until(lambda: station.status.phase == EpisodeStatus.RUNNING, "the next episode")
+
+
+def test_joints_that_are_not_finite_hold_the_arm_and_never_reach_the_policy(station):
+    station.joints = np.full(6, np.nan)
+    station.until(lambda: station.status.phase == EpisodeStatus.HOLDING, "the hold")
+    assert "not finite" in station.status.text
+    assert all(np.isfinite(command.points[0].positions).all() for command in station.commands)
+    station.joints = np.array(TASK.reset_joints_rad)
+    station.until(lambda: station.status.phase == EpisodeStatus.RUNNING, "the next episode")
+
+
+def test_a_persons_keys_end_pause_and_stop(station):
+    station.say(EpisodeEvent.SUCCESS)
+    station.until(lambda: station.status.successes == 1, "the success")
+    station.until(lambda: any(step.is_terminal for step in station.steps), "the terminal step")
+    station.until(lambda: station.status.phase == EpisodeStatus.RUNNING, "the next episode")
+    station.say(EpisodeEvent.PAUSE)
+    station.until(lambda: station.status.phase == EpisodeStatus.PAUSED, "the pause")
+    station.say(EpisodeEvent.RESUME)
+    station.until(lambda: station.status.phase == EpisodeStatus.RUNNING, "going on")
+    station.say(EpisodeEvent.STOP)
+    station.until(lambda: station.status.phase == EpisodeStatus.DONE, "the end")
