@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import build
 
 DISK_GB = 8.0
-GL_PACKAGES = {"egl": "libegl1", "osmesa": "libosmesa6"}
+GL_PACKAGES = {"egl": "libegl1 libgl1-mesa-dri libopengl0", "osmesa": "libosmesa6"}
 # Renders one frame as the simulator will and fails where no context can be made.
 GL_PROBE = """
 import mujoco
@@ -46,9 +46,7 @@ def check_compiler() -> None:
     if missing:
         raise SetupError(f"{', '.join(missing)} is missing on PATH; install with 'apt install build-essential'.")
     if not Path(sysconfig.get_path("include"), "Python.h").is_file():
-        raise SetupError(
-            f"the C headers of {sys.executable} are missing; install them with 'apt install python3.12-dev'."
-        )
+        raise SetupError(f"the C headers of {sys.executable} are missing; install them with 'apt install python3.12-dev'.")
 
 
 def check_disk(root: Path, needed_gb: float = DISK_GB) -> None:
@@ -133,20 +131,18 @@ def pick_gl(root: Path) -> str:
     order = [asked] if asked in GL_PACKAGES else list(GL_PACKAGES)
     found = next((backend for backend in order if renders(python, backend)), None)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        names = [GL_PACKAGES[backend] for backend in order]
+        names = [name for backend in order for name in GL_PACKAGES[backend].split()]
         print(f"setup: no GL back end works; installing {' '.join(names)}", flush=True)
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(["apt-get", "update", "-qq"], env=environment, **quiet)
         for name in names:
-            subprocess.run(
-                ["apt-get", "install", "-y", "-qq", "--no-install-recommends", name], env=environment, **quiet
-            )
+            subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", name], env=environment, **quiet)
         found = next((backend for backend in order if renders(python, backend)), None)
     if found is None:
         raise SetupError(
             "no off-screen GL works, neither EGL nor OSMesa, so no camera can be simulated; install one with "
-            f"'apt install {' '.join(GL_PACKAGES.values())}' and run the same again."
+            f"'apt install {GL_PACKAGES['osmesa']}' or, for a GPU, 'apt install {GL_PACKAGES['egl']}', and run the same again."
         )
     chosen.write_text(found)
     print(f"setup: GL back end is {found}", flush=True)

@@ -22,7 +22,7 @@ from honcho.printer import Printer
 
 from reach_grasp import guard
 from reach_grasp.errors import CommandError
-from reach_grasp.systems import RESPAWN_DELAY_S, NodeSpec
+from reach_grasp.systems import RESPAWN_DELAY_S, NodeSpec, nodes_of
 
 # Longer than a guard gives its node, so that a node which writes its last checkpoint is not cut short.
 honcho.manager.KILL_WAIT = int(guard.STOP_S) + 3
@@ -72,7 +72,7 @@ def background(
     words = [f"{name}:={value}" for name, value in arguments.items()]
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "reach_grasp.command", system, *words],
+            [sys.executable, "-m", "reach_grasp.process", system, *words],
             stdout=stream,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},
@@ -105,3 +105,17 @@ def last_error(log: Path) -> str:
                 return line.split(mark, 1)[1].split("]: ", 1)[-1].strip()
     said = [_PREFIX.sub("", line) for line in lines if " system " not in line]
     return next((line for line in reversed(said) if line), "")
+
+
+def main(words: Sequence[str]) -> int:
+    """Run a system given as its name and `name:=value` words; what `background` starts."""
+    given = dict(word.split(":=", 1) for word in words[1:])
+    try:
+        return run(nodes_of(words[0], given))
+    except CommandError as error:
+        sys.stderr.write(f"reach-grasp: {error}\n")
+        return guard.FINAL_CODES[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

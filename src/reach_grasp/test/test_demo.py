@@ -108,6 +108,17 @@ def test_an_interrupted_demo_goes_on_and_ends_with_a_report(fake_system, tmp_pat
     fourth.communicate(timeout=60)
 
 
+def test_eval_ends_by_itself_with_its_result(fake_system, tmp_path, capsys, monkeypatch):
+    checkpoint, run = tmp_path / "000100", tmp_path / "run"
+    checkpoint.mkdir()
+    monkeypatch.setenv("ROS_DOMAIN_ID", os.environ.get("ROS_DOMAIN_ID", "97"))
+    words = [f"checkpoint:={checkpoint}", f"run:={run}", "episodes:=12", "namespace:=left"]
+    assert command.main(["eval", *words]) == 0
+    assert "11 of 12 = 91.7 % (95 %: " in capsys.readouterr().out
+    result = json.loads((run / "evaluation.json").read_text())
+    assert (result["successes"], result["success_ticks_mean"], len(result["episode"])) == (11, 10.0, 12)
+
+
 def test_a_node_that_refuses_ends_the_demo_with_its_sentence(fake_system, tmp_path):
     fake_system.add("hilserl_learner", "learner_node", "print('[FATAL] [1.0] [learner]: no room for the replay')\nsys.exit(2)")
     run = demo(tmp_path / "demo")

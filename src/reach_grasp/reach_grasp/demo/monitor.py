@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import queue
+import subprocess
 import threading
 import time
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -21,6 +23,10 @@ from hilserl_ros import qos
 from hilserl_ros.images import image_to_rgb
 from reach_grasp.demo.episodes import Episode, EpisodeTracker
 from reach_grasp.demo.film import FilmRecorder
+from reach_grasp.errors import CommandError
+from reach_grasp.process import last_error
+
+SILENCE_S = 90.0
 
 
 class Monitor:
@@ -30,7 +36,9 @@ class Monitor:
     episode once, but for those known before.
     """
 
-    def __init__(self, domain: int, film: FilmRecorder | None = None, known: Iterable[Episode] = ()) -> None:
+    def __init__(
+        self, domain: int, film: FilmRecorder | None = None, known: Iterable[Episode] = (), namespace: str = ""
+    ) -> None:
         self.episode: EpisodeStatus | None = None
         self.learner: LearnerStatus | None = None
         self.heard_s = time.monotonic()
@@ -39,7 +47,7 @@ class Monitor:
         self._tracker = EpisodeTracker(known)
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node(f"demo_monitor_{domain}", context=self._context)
+        self._node = rclpy.create_node(f"demo_monitor_{domain}", context=self._context, namespace=namespace)
         self._node.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.latched(20))
         self._node.create_subscription(LearnerStatus, "learner/status", self._on_learner, qos.latched(1))
         cameras = film.cameras if film else ()
@@ -97,6 +105,17 @@ class Monitor:
     def _on_image(self, camera: str, message: Image) -> None:
         stamp = message.header.stamp
         self.film.add(camera, stamp.sec * 10**9 + stamp.nanosec, image_to_rgb(message))
+
+
+def check_running(process: subprocess.Popen[bytes], monitor: Monitor, log: Path) -> None:
+    """Raise CommandError when the nodes have ended, or the actor has said nothing for long."""
+    if process.poll() is not None:
+        reason = last_error(log) or f"a node ended with {process.returncode}"
+        raise CommandError(f"{reason} (see {log})")
+    silent = time.monotonic() - monitor.heard_s
+    if silent > SILENCE_S:
+        reason = last_error(log)
+        raise CommandError(f"nothing was heard from the actor for {silent:.0f} s{': ' if reason else ''}{reason} (see {log})")
 
 
 def learner_record(message: LearnerStatus) -> dict[str, Any]:

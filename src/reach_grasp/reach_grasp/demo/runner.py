@@ -19,17 +19,16 @@ from reach_grasp.demo.display import Display, Snapshot
 from reach_grasp.demo.episodes import MODES, Episode
 from reach_grasp.demo.film import FilmRecorder
 from reach_grasp.demo.folder import DemoFolder, replace_text
-from reach_grasp.demo.monitor import Monitor, learner_record
+from reach_grasp.demo.monitor import Monitor, check_running, learner_record
 from reach_grasp.demo.progress import Rate, TimeLeft, intervention_rate, success_rate
 from reach_grasp.errors import CommandError
-from reach_grasp.process import background, last_error
+from reach_grasp.process import background
 from reach_grasp.report.page import write_report
 
 CAMERAS = ("wrist", "front")
 # What is compared: the policy that only imitates, and the trained one. Their films hold this many episodes.
 EVALUATIONS = {"imitation": 6, "final": 10}
 POLL_S = 0.25
-SILENCE_S = 90.0
 DEMONSTRATION, TRAINING = MODES.index("demonstration"), MODES.index("training")
 FREE_GB = 0.5
 
@@ -66,15 +65,7 @@ class _Part:
 
     def check(self, process: subprocess.Popen[bytes], monitor: Monitor, log: Path) -> None:
         """Raise CommandError when waiting on is pointless."""
-        if process.poll() is not None:
-            reason = last_error(log) or f"a node ended with {process.returncode}"
-            raise CommandError(f"{reason} (see {log})")
-        silent = time.monotonic() - monitor.heard_s
-        if silent > SILENCE_S:
-            reason = last_error(log)
-            raise CommandError(
-                f"nothing was heard from the actor for {silent:.0f} s{': ' if reason else ''}{reason} (see {log})"
-            )
+        check_running(process, monitor, log)
         free = shutil.disk_usage(self.folder.path).free / 1e9
         if free < FREE_GB:
             raise CommandError(

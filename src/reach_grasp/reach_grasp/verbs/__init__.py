@@ -8,6 +8,7 @@ from typing import Protocol
 
 from reach_grasp.systems import SYSTEMS
 from reach_grasp.verbs.demo import Demo
+from reach_grasp.verbs.evaluate import Evaluate
 from reach_grasp.verbs.report import Report
 from reach_grasp.verbs.system import StartSystem
 
@@ -25,4 +26,5 @@ class Verb(Protocol):
         """Do it; the exit code. Raises CommandError with a sentence for the user."""
 
 
-VERBS: tuple[Verb, ...] = (*(StartSystem(system) for system in SYSTEMS.values()), Demo(), Report())
+_SYSTEMS = tuple(Evaluate() if name == "eval" else StartSystem(system) for name, system in SYSTEMS.items())
+VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Report())
