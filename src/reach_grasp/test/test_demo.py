@@ -108,13 +108,16 @@ def test_an_interrupted_demo_goes_on_and_ends_with_a_report(fake_system, tmp_pat
     fourth.communicate(timeout=60)
 
 
-def test_eval_ends_by_itself_with_its_result(fake_system, tmp_path, capsys, monkeypatch):
+def test_eval_ends_by_itself_with_its_result(fake_system, tmp_path, capfd, monkeypatch):
     checkpoint, run = tmp_path / "000100", tmp_path / "run"
     checkpoint.mkdir()
     monkeypatch.setenv("ROS_DOMAIN_ID", os.environ.get("ROS_DOMAIN_ID", "97"))
     words = [f"checkpoint:={checkpoint}", f"run:={run}", "episodes:=12", "namespace:=left"]
-    assert command.main(["eval", *words]) == 0
-    assert "11 of 12 = 91.7 % (95 %: " in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["reach-grasp", "eval", *words])
+    assert command.main() == 0
+    said = capfd.readouterr()
+    assert "11 of 12 = 91.7 % (95 %: " in said.out
+    assert said.err == "", "name:=value is ours, not a ROS remapping"
     result = json.loads((run / "evaluation.json").read_text())
     assert (result["successes"], result["success_ticks_mean"], len(result["episode"])) == (11, 10.0, 12)
 

@@ -46,7 +46,7 @@ class Monitor:
         self._episodes: queue.SimpleQueue[Episode] = queue.SimpleQueue()
         self._tracker = EpisodeTracker(known)
         self._context = Context()
-        rclpy.init(context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(args=[], context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node(f"demo_monitor_{domain}", context=self._context, namespace=namespace)
         self._node.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.latched(20))
         self._node.create_subscription(LearnerStatus, "learner/status", self._on_learner, qos.latched(1))
