@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 
 from hilserl_core.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
@@ -19,6 +20,8 @@ from hilserl_learner.schedule import Publication, PublicationSchedule
 from hilserl_learner.settings import LearnerParameters
 
 _IDLE_S = 0.02
+# What checkpoints need of LeRobot takes seconds to import: done while the arm is still being shown the task.
+_IMPORTED_EARLY = ("lerobot.policies.gaussian_actor.processor_gaussian_actor", "lerobot.rl.algorithms.sac")
 
 
 class Worker:
@@ -88,6 +91,7 @@ class Worker:
 
     def start(self) -> None:
         """Begin to train."""
+        threading.Thread(target=lambda: [import_module(name) for name in _IMPORTED_EARLY], daemon=True).start()
         self._thread.start()
 
     def put(self, step: Step, arrived_s: float) -> None:
@@ -153,11 +157,11 @@ class Worker:
             sequence = self.trained_through[1]
             if not self._ready:
                 self._ready = True
-                self._publish_frozen(trainer.frozen())
-                self._publish_version(sequence)
                 self._checkpoint_steps = self._curve_steps = trainer.training_steps
                 if not self._resumed:
-                    self._write_checkpoint()
+                    self._write_checkpoint()  # before the arm moves again: its steps would wait for it
+                self._publish_frozen(trainer.frozen())
+                self._publish_version(sequence)
             elif moved and self.schedule.due(sequence):
                 self._publish_version(sequence)
                 if trainer.training_steps - self._checkpoint_steps >= self.params.checkpoint_every_steps:

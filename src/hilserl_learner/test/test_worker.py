@@ -96,6 +96,17 @@ def test_versions_come_on_schedule_and_act_after_the_lag(tmp_path):
     assert summary["step_to_learner"]["count"] == len(_steps())
 
 
+def test_no_step_waits_for_the_first_checkpoint(tmp_path):
+    rig, there = _Rig(tmp_path), []
+    rig.worker._publish = lambda data, publication: there.append((tmp_path / "checkpoints" / "last").exists())
+    rig.worker.start()
+    for step in _steps(training=0):
+        rig.worker.put(step, time.time())
+    rig.until(lambda: there)
+    rig.worker.stop()
+    assert there == [True]
+
+
 def test_a_learner_killed_at_any_step_ends_with_the_same_parameters(tmp_path):
     steps = _steps()
     whole = _run(tmp_path / "whole", steps)
