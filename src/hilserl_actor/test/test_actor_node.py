@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import rclpy
 from ament_index_python.packages import get_package_prefix
-from hilserl_core.task import TaskSpec
-from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Reward, TeleopCommand
-from hilserl_interfaces.msg import Step as StepMessage
-from hilserl_interfaces.msg import StepAck
-from hilserl_ros import qos
-from hilserl_ros.convert import to_ns
-from hilserl_ros.images import rgb_to_image
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
+
+from hilserl_core.task import TaskSpec
+from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Reward, StepAck, TeleopCommand
+from hilserl_interfaces.msg import Step as StepMessage
+from hilserl_ros import qos
+from hilserl_ros.convert import to_ns
+from hilserl_ros.images import rgb_to_image
 
 TASK = TaskSpec(camera_sizes=(64, 64), crops=(0, 0, 64, 64), image_size=64)
 ARGUMENTS = (

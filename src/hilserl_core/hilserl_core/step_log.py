@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 import zlib
@@ -38,8 +39,12 @@ class StepLog:
         self._reader: tuple[Path, int] | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / "lock").open("w")
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system drops it when the process ends
             for path in sorted(self.folder.glob("*.steps")):
                 self._scan(path)
+        except BlockingIOError as error:
+            raise StepLogError(f"the step log {self.folder} is in use by another process: stop that one first") from error
         except OSError as error:
             raise StepLogError(f"cannot use the step log {self.folder}: {error.strerror or error}") from error
 
@@ -143,6 +148,7 @@ class StepLog:
         self.sync()
         self._close_file()
         self._close_reader()
+        self._lock.close()
 
     def _close_file(self) -> None:
         if self._file is not None:

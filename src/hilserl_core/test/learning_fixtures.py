@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from hilserl_core.policy import PolicySpec
 from hilserl_core.sac import SacConfig
 from hilserl_core.step import Mode, Observation, Step

@@ -2,6 +2,9 @@
 """The step log keeps every whole record through cuts and full disks."""
 
 import resource
+import signal
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -69,8 +72,6 @@ def test_numbers_must_go_up(tmp_path):
 def test_a_full_disk_is_one_clear_error_and_keeps_what_was_written(tmp_path):
     log = _filled(tmp_path, 3, segment_records=100)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    import signal
-
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         size = next(tmp_path.glob("*.steps")).stat().st_size
@@ -90,3 +91,16 @@ def test_an_unusable_folder_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StepLogError, match="cannot use the step log"):
         StepLog(tmp_path / "file" / "log")
+
+
+def test_a_log_in_use_by_another_process_is_refused(tmp_path):
+    code = (
+        "import sys; from hilserl_core.step_log import StepLog; log = StepLog(sys.argv[1]); print('open', flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(StepLogError, match=r"is in use by another process"):
+            StepLog(tmp_path)
+        other.kill()
+    StepLog(tmp_path)
