@@ -37,7 +37,8 @@ def largest_difference(
 ) -> float:
     """Largest difference of a loss, relative to the loss where that is above 1, after UTD critic steps and one of the actor.
 
-    algorithm: changes to LeRobot's default SACAlgorithmConfig. Same weights, transitions and noise, no dropout, no shift. Not pixels: ours gets features of the frozen encoder in float32.
+    algorithm: changes to LeRobot's default SACAlgorithmConfig. Same weights, transitions and noise, no dropout, no shift.
+    Not pixels: ours gets features of the frozen encoder in float32.
     Raises UnequalLossesError when it exceeds the tolerance.
     """
     torch.manual_seed(0)

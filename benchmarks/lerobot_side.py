@@ -77,7 +77,7 @@ def demo_critic_config() -> CriticNetworkConfig:
 
 
 def local_resnet10(folder: Path) -> Path:
-    """Save a ResNet with ten layers and random weights, as `transformers` loads it: LeRobot's `lerobot/resnet10` without the Hub."""
+    """Save a ResNet of ten layers with random weights as `transformers` loads it: `lerobot/resnet10` without the Hub."""
     from transformers import ResNetConfig, ResNetModel
 
     path = folder / "resnet10"
@@ -101,11 +101,7 @@ def transitions(steps: Iterable[Step]) -> Iterable[Transition]:
     previous: tuple[Step, dict[str, torch.Tensor]] | None = None
     for step in steps:
         state = {
-            f"observation.images.{camera}": torch.from_numpy(image)
-            .permute(2, 0, 1)[None]
-            .float()
-            .div(255.0)
-            .contiguous()
+            f"observation.images.{camera}": torch.from_numpy(image).permute(2, 0, 1)[None].float().div(255.0).contiguous()
             for camera, image in step.images.items()
         }
         state["observation.state"] = torch.from_numpy(step.state)[None]
@@ -131,9 +127,7 @@ def filled_buffer(
         capacity=capacity,
         device="cpu",
         state_keys=[*task.image_keys, "observation.state"],
-        image_augmentation_function=None
-        if not shift or shift_works_compiled()
-        else functools.partial(random_shift, pad=4),
+        image_augmentation_function=None if not shift or shift_works_compiled() else functools.partial(random_shift, pad=4),
         use_drq=shift,
         storage_device="cpu",
         optimize_memory=optimize_memory,
@@ -160,9 +154,7 @@ class Learner:
 def learner(config: GaussianActorConfig, buffer: ReplayBuffer, batch: int, utd: int, **changes: Any) -> Learner:
     """Policy, SAC, preprocessor and trainer. `changes` override fields of LeRobot's SACAlgorithmConfig."""
     policy = GaussianActorPolicy(config)
-    if (
-        config.freeze_vision_encoder and not config.shared_encoder
-    ):  # a frozen image encoder is one and the same on our side
+    if config.freeze_vision_encoder and not config.shared_encoder:  # a frozen image encoder is one and the same on our side
         policy.encoder_actor.image_encoder.load_state_dict(policy.encoder_critic.image_encoder.state_dict())
     policy.train()
     algorithm_config = SACAlgorithmConfig.from_policy_config(config)

@@ -29,9 +29,7 @@ def run(options: Options) -> Iterator[Row]:
     if options.wanted("policy_message_bytes"):
         yield _policy("policy_message_bytes", None, Target("ratio", 2.2))
     if options.wanted("policy_message_bytes_resnet10"):
-        yield _policy(
-            "policy_message_bytes_resnet10", lerobot_side.local_resnet10(options.scratch), Target("ratio", 5.0)
-        )
+        yield _policy("policy_message_bytes_resnet10", lerobot_side.local_resnet10(options.scratch), Target("ratio", 5.0))
     if options.wanted("episode_bytes"):
         yield _episode()
 
@@ -86,7 +84,7 @@ def _episode() -> Row:
         lerobot=float(len(transitions_to_bytes(theirs))),
         unit="bytes",
         target=Target("ratio", 4.0),
-        note="Ours are the ROS messages of all steps, the final observation with them. LeRobot's figure is the kind case: torch.save "
-        "writes a tensor that two transitions share only once; from a policy on a GPU it writes it twice.",
+        note="Ours are the ROS messages of all steps, the final observation with them. LeRobot's figure is the kind case: "
+        "torch.save writes a tensor that two transitions share only once; from a policy on a GPU it writes it twice.",
         conditions={"steps": _EPISODE_STEPS, "cameras": len(TASK.cameras)},
     )

@@ -19,9 +19,7 @@ from hilserl_core.step import Step
 from hilserl_core.task import TaskSpec
 
 
-def policy_spec(
-    config: GaussianActorConfig, algorithm: SACAlgorithmConfig | None = None, dropout: float = 0.1
-) -> PolicySpec:
+def policy_spec(config: GaussianActorConfig, algorithm: SACAlgorithmConfig | None = None, dropout: float = 0.1) -> PolicySpec:
     """The specification of the same network; dropout is what LeRobot has, which its configuration does not name."""
     algorithm = algorithm or SACAlgorithmConfig.from_policy_config(config)
     return PolicySpec(

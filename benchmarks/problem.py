@@ -40,9 +40,7 @@ def steps(count: int, seed: int = 0, task: TaskSpec = TASK, episode_ticks: int =
         for index in range(length + 1):
             sequence += 1
             last = index == length
-            images = {
-                camera: (gradient + rng.integers(0, 56, (size, size, 3))).astype(np.uint8) for camera in task.cameras
-            }
+            images = {camera: (gradient + rng.integers(0, 56, (size, size, 3))).astype(np.uint8) for camera in task.cameras}
             yield Step(
                 run_id="bench",
                 sequence=sequence,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which benchmark makes which rows. A benchmark is a module here with `run(options)`, which yields its rows as they are measured."""
+"""Which benchmark makes which rows: a benchmark is a module here with `run(options)`, which yields rows as it measures them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "messages": ("policy_message_bytes", "policy_message_bytes_resnet10", "episode_bytes"),
     "graph": ("policy_to_action", "step_to_learner", "tick", "tick_jitter_10hz", "tick_jitter_30hz"),
-    "memory": ("learner_memory",),
+    "memory": ("learner_memory_features", "learner_memory_pixels"),
 }
 
 

@@ -55,8 +55,8 @@ def _bytes_rows() -> list[Row]:
                 lerobot=_tensor_bytes(buffer) / len(buffer),
                 unit="bytes",
                 target=Target("ratio", target),
-                note=f"Bytes of the arrays per action, in episodes of {actions // 2} actions whose final observation we store as well; "
-                f"LeRobot {'with' if optimize else 'without'} optimize_memory.",
+                note=f"Bytes of the arrays per action, in episodes of {actions // 2} actions whose final observation we store "
+                f"as well; LeRobot {'with' if optimize else 'without'} optimize_memory.",
                 conditions={"cameras": len(TASK.cameras), "image_size": TASK.image_size},
             )
         )
@@ -93,10 +93,14 @@ def _sample_row(actions: int, rounds: int) -> Row:
         lerobot=1e3 * sides["lerobot"].median_s,
         unit="ms",
         target=Target("ratio", 40.0),
-        note=f"A batch of {BATCH}, observations and next observations of two cameras, shifted by up to {_SHIFT} pixels and normalised. "
-        f"LeRobot's shift is {'compiled' if lerobot_side.shift_works_compiled() else 'not compiled (torch.compile fails here)'}.",
+        note=f"A batch of {BATCH}, observations and next observations of two cameras, shifted by up to {_SHIFT} pixels "
+        f"and normalised. LeRobot's shift is {_shift_kind()}.",
         conditions={"batch": BATCH, "stored_steps": actions, "threads": THREADS, "rounds": rounds},
     )
+
+
+def _shift_kind() -> str:
+    return "compiled" if lerobot_side.shift_works_compiled() else "not compiled (torch.compile fails here)"
 
 
 def _check_same_kind(ours: Batch, theirs: dict) -> None:

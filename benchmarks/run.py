@@ -27,9 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Our figures against LeRobot's.")
     parser.add_argument("--only", metavar="NAME", help="a group, a row, or the beginning of row names")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: for a first look, not for reports")
-    parser.add_argument(
-        "--output", type=Path, default=_ROOT / "outputs" / "bench" / "bench.json", help="where the rows go"
-    )
+    parser.add_argument("--output", type=Path, default=_ROOT / "outputs" / "bench" / "bench.json", help="where the rows go")
     parser.add_argument("--group", choices=list(GROUPS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.group is not None:
@@ -107,9 +105,7 @@ def _write(path: Path, rows: list[dict]) -> None:
 def _table(rows: list[dict]) -> Table:
     table = Table(title="reach-grasp against LeRobot", caption="ratio above 1: we are better", show_lines=False)
     for column in ("name", "ours", "LeRobot", "ratio", "unit", "target", "met"):
-        table.add_column(
-            column, justify="left" if column in ("name", "unit", "target") else "right", no_wrap=column == "name"
-        )
+        table.add_column(column, justify="left" if column in ("name", "unit", "target") else "right", no_wrap=column == "name")
     for row in rows:
         met = {True: "[green]yes[/green]", False: "[red]no[/red]", None: ""}[row["met"]]
         figures = ["-" if value is None else f"{value:,.4g}" for value in (row["ours"], row["lerobot"], row["ratio"])]

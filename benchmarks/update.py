@@ -120,4 +120,3 @@ def _row(case: _Case, recorded: list[Step], quick: bool) -> Row:
         note=note,
         conditions=conditions,
     )
-
