@@ -130,8 +130,8 @@ def _jitter(name: str, record: Record, fps: float, quick: bool) -> Row:
         unit="ms",
         target=Target("at_most", 1e3 * _JITTER_S),
         note=f"99th percentile of how far the time between two joint commands of an episode is from 1/{fps:.0f} s, by the wall "
-        "clock, with the learner training beside it. LeRobot's loop (its preprocessor, policy and sleep) runs alone: no camera, "
-        "arm or learner.",
+        "clock, with the learner training beside it. LeRobot's loop (its preprocessor, policy and sleep) runs alone: no "
+        "camera, arm or learner.",
         conditions={"ticks": len(deviations), "ours_p50_ms": 1e3 * percentile(deviations, 50),
                     "ours_max_ms": 1e3 * max(deviations)},
     )  # fmt: skip
