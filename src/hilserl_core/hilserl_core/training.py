@@ -72,8 +72,7 @@ class Trainer:
         """Raises PolicyError when the image encoder cannot be loaded, TrainingError when settings contradict themselves."""
         if config.store_features and not spec.freeze_encoder:
             raise TrainingError("training.store_features needs policy.freeze_encoder, since a trained encoder changes features")
-        torch.set_num_threads(config.threads)
-        numba.set_num_threads(min(config.threads, numba.config.NUMBA_NUM_THREADS))
+        self._set_threads(config.threads)
         self.task, self.spec, self.config = task, spec, config
         self.sac_config = sac
         with torch.random.fork_rng(devices=[]):
@@ -148,6 +147,7 @@ class Trainer:
         A slice is one update of pretraining or warming up, or one step taken with all updates owed for it. Stops after a
         step that was trained on, so that the caller can publish. Returns the number of slices.
         """
+        self._set_threads(self.config.threads)
         end, slices = time.monotonic() + budget_s, 0
         while self.busy:
             trained = self.training_steps
@@ -156,6 +156,12 @@ class Trainer:
             if self.training_steps != trained or time.monotonic() >= end:
                 break
         return slices
+
+    @staticmethod
+    def _set_threads(count: int) -> None:
+        """For the calling thread. numba comes first: when it starts its threads it changes OpenMP's setting for torch too."""
+        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+        torch.set_num_threads(count)
 
     def _slice(self) -> None:
         if self.phase is Phase.PRETRAINING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,6 +91,20 @@ def test_a_result_does_not_depend_on_when_steps_arrive():
         work_off(one_by_one)
     assert parameters(one_by_one) == parameters(work_off(at_once))
     assert parameters(one_by_one) != parameters(trained(make_steps(), seed=6))
+
+
+def test_the_first_trainer_of_a_process_gives_what_the_second_gives():
+    """numba starts its threads late and then changes OpenMP's number for torch: the first sums came out otherwise."""
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+torch.set_num_threads(2)
+torch.nn.LayerNorm(64)(torch.randn(4096, 64)).sum().backward()
+from learning_fixtures import make_steps, trained
+results = [trained(make_steps(training=1)).policy.state_dict() for _ in range(2)]
+assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 @pytest.mark.parametrize(
