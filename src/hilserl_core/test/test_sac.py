@@ -16,6 +16,7 @@ from hilserl_core.replay import Batch
 from hilserl_core.sac import Sac, SacConfig, return_bounds
 from hilserl_core.task import TaskSpec
 
+torch.set_num_threads(1)
 TASK = TaskSpec(
     image_size=64, cameras=("wrist", "front"), camera_sizes=(64, 64) * 2, crops=(0, 0, 64, 64) * 2, rotations_deg=(0, 0)
 )
@@ -94,16 +95,13 @@ def lerobot_batch(batch: Batch) -> dict:
     }  # fmt: skip
 
 
-def compare(sac: Sac, algorithm, atol: float) -> None:
-    """All trained parameters, ours and LeRobot's."""
-    theirs = algorithm.policy.state_dict()
-    for name, tensor in sac.policy.state_dict().items():
-        torch.testing.assert_close(tensor, theirs[name], atol=atol, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+def compare(sac: Sac, algorithm) -> None:
+    """All trained parameters, ours and LeRobot's. Adam turns a gradient that is nearly 0 into a step of either sign."""
+    pairs = [(tensor, algorithm.policy.state_dict()[name]) for name, tensor in sac.policy.state_dict().items()]
     for ours, ensemble in ((sac.critics, algorithm.critic_ensemble), (sac.target_critics, algorithm.critic_target)):
-        state = ensemble.state_dict()
-        for name, tensor in ours.separate().items():
-            torch.testing.assert_close(tensor, state[name], atol=atol, rtol=0)
-    torch.testing.assert_close(sac.log_alpha, algorithm.log_alpha, atol=atol, rtol=0)
+        pairs += [(tensor, ensemble.state_dict()[name]) for name, tensor in ours.separate().items()]
+    distance = torch.cat([(mine - theirs).abs().flatten() for mine, theirs in [*pairs, (sac.log_alpha, algorithm.log_alpha)]])
+    assert (distance < 1e-5).float().mean() > 0.999 and distance.max() < 2e-3
 
 
 def same_noise(monkeypatch: pytest.MonkeyPatch, sac: Sac) -> None:
@@ -138,7 +136,7 @@ def test_losses_and_parameters_are_lerobots(monkeypatch, frozen, shared, subset)
             ("loss_temperature", ours["temperature_loss"]),
         ):
             assert found.item() == pytest.approx(theirs[name], abs=1e-4), name
-    compare(sac, algorithm, atol=1e-4)
+    compare(sac, algorithm)
 
 
 def test_stored_features_give_the_update_that_pixels_give():
