@@ -144,7 +144,8 @@ class Worker:
             self.trainer.store_all_but(self.params.max_backlog_steps)
 
     def _on_stored(self) -> None:
-        if self._arrived and (arrived_s := self._arrived.popleft()):
+        arrived_s = self._arrived.popleft()
+        if arrived_s and self._ready:  # before training begins, steps wait for nothing that could use them
             self.timings.add("step_to_learner", time.time() - arrived_s)
 
     def _after_slice(self) -> None:

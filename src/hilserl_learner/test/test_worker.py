@@ -93,7 +93,7 @@ def test_versions_come_on_schedule_and_act_after_the_lag(tmp_path):
     ]
     assert len(rig.frozen) == 1 and rig.curves == [4, 8, 12, 16, 20, 24]
     summary = rig.worker.timings.summary()
-    assert summary["step_to_learner"]["count"] == len(_steps())
+    assert summary["step_to_learner"]["count"] == len(_steps()) - 5, "those of training; nothing waits for a demonstration"
 
 
 def test_no_step_waits_for_the_first_checkpoint(tmp_path):
