@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from hilserl_actor.control_loop import ControlLoop, Outcome, Phase, Teleop, after_restart
-from hilserl_actor.motion import ResetMotion
 from hilserl_actor.policy_store import PolicyStore
+from hilserl_actor.resetter import Resetter
 from hilserl_actor.schedule import CounterFile, Counters, Plan, new_run_id
 from hilserl_actor.sender import StepSender
 from hilserl_actor.settings import ActorParameters
@@ -43,12 +45,12 @@ class ActorNode(BaseNode[ActorParameters]):
         super().__init__("actor", ActorParameters, {"policy.": PolicySpec})
         params, task = self.params, self.task
         self._folder = Path(params.folder)
-        self._counter_file = CounterFile(self._folder / "actor_counters")
         training = params.mode == "train"
+        self._counter_file = CounterFile(self._folder / "actor_counters") if training else None
         self._steps = self.create_publisher(StepMessage, "steps", qos.STEPS)
         self._sender = StepSender(
             self._folder / "spool" if training else None, task, params.window, params.resend_s, self._steps.publish,
-            lambda why: self.get_logger().error(why, throttle_duration_sec=5.0),
+            self._complain,
         )  # fmt: skip
         saved = self._counter_file.load() if training else None
         counters = after_restart(saved, self._sender.spooled()) if saved else Counters(new_run_id(params.seed))
@@ -62,21 +64,25 @@ class ActorNode(BaseNode[ActorParameters]):
         controller = Controller(task, self._kinematics, params.max_lag_m)
         self._loop = ControlLoop(task, controller, self._store, plan, counters)
         self._saved: Counters | None = None
+        self._answer: tuple[int, np.ndarray] | None = None  # lockstep: what was answered last
         self._timings = Timings()
         self._joints: np.ndarray | None = None
         self._last_good_s = time.monotonic()
-        self._motion: tuple[ResetMotion, float] | None = None
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
 
-        parts = ["joints", *task.cameras]
+        parts = [*task.cameras, "joints"]  # the first gives the observation's stamp, which the reward carries too
         if params.lockstep:
             parts += ["reward", "teleop"] if params.teleop and training else ["reward"]
         self._sync = Synchroniser(parts, 0 if params.lockstep else round(0.5e9 * task.tick_s))
         self._teleop: tuple[float, TeleopCommand] | None = None
         self._connect()
-        self._reset_client = self.create_client(ResetWorld, "sim/reset") if params.reset == "world" else None
-        self._pending_reset: int | None = None
+        client = self.create_client(ResetWorld, "sim/reset") if params.reset == "world" else None
+        goal = np.array(task.reset_joints_rad)
+        self._resetter = Resetter(client, goal, self._on_reset, self._complain)
         self._follow(self._loop.start())
+
+    def _complain(self, why: str) -> None:
+        self.get_logger().error(why, throttle_duration_sec=5.0)
 
     def _connect(self) -> None:
         params = self.params
@@ -99,6 +105,8 @@ class ActorNode(BaseNode[ActorParameters]):
             self.create_timer(self.task.tick_s, self._on_tick, clock=self._steady)
 
     def _on_part(self, part: str, message: object) -> None:
+        if self._answer is not None and part == "joints" and to_ns(message.header.stamp) == self._answer[0]:
+            self._publish_command(message.header.stamp, self._answer[1])  # it was lost: the simulator repeats itself
         self._sync.add(part, to_ns(message.header.stamp), message)
         if self.params.lockstep:
             self._advance()
@@ -113,8 +121,10 @@ class ActorNode(BaseNode[ActorParameters]):
     def _on_reward(self, message: Reward) -> None:
         if self.params.lockstep:
             self._on_part("reward", message)
-        else:
+        elif math.isfinite(message.reward):
             self._follow(self._loop.reward(to_ns(message.header.stamp), message.reward, message.success))
+        else:
+            self._complain(f"a reward is {message.reward}: it counts as not having come")
 
     def _on_teleop(self, message: TeleopCommand) -> None:
         if self.params.lockstep:
@@ -133,6 +143,8 @@ class ActorNode(BaseNode[ActorParameters]):
             EpisodeEvent.STOP: self._loop.stop,
         }
         if event.kind in calls:
+            if event.kind != EpisodeEvent.RESUME:
+                self._resetter.cancel()
             self._follow(calls[event.kind]())
 
     def _on_ack(self, ack: StepAck) -> None:
@@ -155,10 +167,11 @@ class ActorNode(BaseNode[ActorParameters]):
                 self._follow(self._loop.start())
 
     def _on_tick(self) -> None:
-        if self._motion is not None:
-            self._move()
-        else:
+        targets = self._resetter.targets()
+        if targets is None:
             self._advance()
+        else:
+            self._publish_command(self.get_clock().now().to_msg(), targets)
 
     def _advance(self) -> None:
         """One tick of the loop, if a complete new observation is there."""
@@ -175,8 +188,12 @@ class ActorNode(BaseNode[ActorParameters]):
             self._hold(str(error))
             return
         self._last_good_s = time.monotonic()
-        if "reward" in parts:
-            self._loop.reward(stamp_ns, parts["reward"].reward, parts["reward"].success)
+        if (reward := parts.get("reward")) is not None:
+            if not math.isfinite(reward.reward):
+                self._sync.use(stamp_ns)
+                self._hold(f"the reward is {reward.reward}")
+                return
+            self._loop.reward(stamp_ns, reward.reward, reward.success)
         outcome = self._loop.tick(observation, joints, self._person(parts.get("teleop")))
         if outcome.joints is not None or not self._loop.in_episode:
             self._sync.use(stamp_ns)
@@ -214,52 +231,33 @@ class ActorNode(BaseNode[ActorParameters]):
     def _follow(self, outcome: Outcome, stamp_ns: int | None = None) -> None:
         """Carry out what the loop asks for."""
         if outcome.joints is not None and stamp_ns is not None:
-            named = dict(zip(self.task.joints, outcome.joints, strict=True))
-            self._command.publish(joint_command(to_stamp(stamp_ns), named, self.task.tick_s))
+            self._publish_command(to_stamp(stamp_ns), outcome.joints)
+            self._answer = (stamp_ns, outcome.joints) if self.params.lockstep else None
             if (applied_s := self._store.take_latency()) is not None:
                 self._timings.add("policy_to_action", applied_s)
         if outcome.steps:
             self._sender.put(outcome.steps)
         if not self._sender.blocked and self._loop.counters != self._saved:
             self._saved = self._loop.counters  # only ever behind the spool, never ahead of it
-            self._counter_file.save(self._saved)
+            if self._counter_file is not None:
+                self._counter_file.save(self._saved)
         self._publish_status(stamp_ns)
         if outcome.reset_seed is not None:
-            self._reset(outcome.reset_seed)
+            self._resetter.begin(outcome.reset_seed)
+            self._resetter.poll(self._joints, self.params.reset_duration_s)
 
-    def _reset(self, seed: int) -> None:
-        self._pending_reset = seed
-        if self._reset_client is None:
-            if self._joints is not None:
-                goal = np.array(self.task.reset_joints_rad)
-                self._motion = (ResetMotion(self._joints, goal, self.params.reset_duration_s), time.monotonic())
-        elif self._reset_client.service_is_ready():
-            self._pending_reset = None
-            self._reset_client.call_async(ResetWorld.Request(seed=seed)).add_done_callback(partial(self._on_reset, seed))
+    def _publish_command(self, stamp: Time, joints: np.ndarray) -> None:
+        named = dict(zip(self.task.joints, joints, strict=True))
+        self._command.publish(joint_command(stamp, named, self.task.tick_s))
 
-    def _on_reset(self, seed: int, future: object) -> None:
-        response = future.result()
-        if not response.success:
-            self.get_logger().error(f"the simulator did not reset: {response.message}", throttle_duration_sec=5.0)
-            self._pending_reset = seed
-            return
-        stamp_ns = to_ns(response.stamp)
-        self._sync.use(stamp_ns - 1)
+    def _on_reset(self, stamp_ns: int | None) -> None:
+        """The world or the arm is in its start state."""
+        if stamp_ns is not None:
+            self._sync.use(stamp_ns - 1)
         self._last_good_s = time.monotonic()
         self._loop.reset_done()
         self._publish_status(stamp_ns)
         self._advance()
-
-    def _move(self) -> None:
-        """One tick of the move to the reset pose."""
-        motion, began_s = self._motion
-        elapsed_s = time.monotonic() - began_s
-        named = dict(zip(self.task.joints, motion.joints(elapsed_s), strict=True))
-        self._command.publish(joint_command(self.get_clock().now().to_msg(), named, self.task.tick_s))
-        if motion.done(elapsed_s):
-            self._motion, self._pending_reset = None, None
-            self._loop.reset_done()
-            self._last_good_s = time.monotonic()
 
     def _hold(self, why: str) -> None:
         if self._loop.in_episode:
@@ -270,8 +268,7 @@ class ActorNode(BaseNode[ActorParameters]):
         """Ten times a second: resend, retry a reset, notice what is missing."""
         params, loop = self.params, self._loop
         self._sender.flush()
-        if self._pending_reset is not None and self._motion is None:
-            self._reset(self._pending_reset)
+        self._resetter.poll(self._joints, params.reset_duration_s)
         if loop.phase not in (Phase.RUNNING, Phase.RESETTING):
             self._publish_status(None)  # acknowledgements go on while nothing else happens
         silent_s = time.monotonic() - self._last_good_s
@@ -293,8 +290,9 @@ class ActorNode(BaseNode[ActorParameters]):
     def close(self) -> None:
         """Everything taken so far is on disk when the node ends."""
         self._sender.close()
-        self._counter_file.close()
-        self._timings.save(self._folder / "actor_timings.json")
+        if self._counter_file is not None:
+            self._counter_file.close()
+            self._timings.save(self._folder / "actor_timings.json")
 
 
 main = main_of(ActorNode)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from hilserl_actor.episode import EpisodeBuilder
-from hilserl_actor.schedule import Counters, Plan
+from hilserl_actor.schedule import Counters, Plan, Spooled
 from hilserl_core.action import Controller
 from hilserl_core.step import Mode, Observation, Step
 from hilserl_core.task import TaskSpec
@@ -249,13 +249,16 @@ class ControlLoop:
         return steps
 
 
-def after_restart(counters: Counters, spooled: Iterable[tuple[int, Mode, bool, bool]]) -> Counters:
+def after_restart(counters: Counters, spooled: Iterable[Spooled]) -> Counters:
     """Counters to go on with, never reusing a number and never continuing a broken episode.
 
-    spooled: (sequence, mode, acted, intervention) of the steps in the spool; those behind the counters were spooled just
-    before the process was killed.
+    Steps in the spool that the counters do not know were spooled just before the process was killed.
     """
-    for sequence, mode, acted, intervention in spooled:
-        if sequence > counters.sequence:
-            counters = counters.after_step(sequence, mode, acted, intervention)
-    return replace(counters, episode=counters.episode + 1) if counters.sequence else counters
+    whole = True
+    for step in spooled:
+        if step.sequence > counters.sequence:
+            counters = counters.after_step(step.sequence, step.mode, step.acted, step.intervention)
+            if step.is_last:
+                counters = counters.after_episode(step.mode, step.success)
+        whole = step.is_last
+    return counters if whole else replace(counters, episode=counters.episode + 1)

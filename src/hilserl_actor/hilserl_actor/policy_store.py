@@ -103,8 +103,8 @@ class PolicyStore:
 
     def _refuse(self, message: PolicyParameters) -> bool:
         """Whether the message cannot be used, said in one sentence."""
-        if message.run_id != self.run_id:
-            return True  # another actor's
+        if message.run_id not in ("", self.run_id):
+            return True  # another actor's; a learner that starts without demonstrations knows no run yet
         if message.task_digest != self.task.digest():
             why = f"was trained for task {message.task_digest}, here is {self.task.digest()}: use the same config/task.yaml"
         elif message.architecture_hash != self._architecture_hash:

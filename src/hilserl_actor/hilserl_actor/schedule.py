@@ -9,6 +9,7 @@ import uuid
 import zlib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from hilserl_core.step import Mode
 
@@ -91,6 +92,17 @@ class Counters:
             values[f"{name}_episodes"] = getattr(self, f"{name}_episodes") + 1
             values[f"{name}_successes"] = getattr(self, f"{name}_successes") + success
         return replace(self, **values)
+
+
+class Spooled(NamedTuple):
+    """What the counters need of a step in the spool."""
+
+    sequence: int
+    mode: Mode
+    acted: bool
+    intervention: bool
+    is_last: bool
+    success: bool
 
 
 class CounterFile:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rclpy.serialization import deserialize_message, serialize_message
 
+from hilserl_actor.schedule import Spooled
 from hilserl_core.delivery import Outbox
 from hilserl_core.step import Mode, Step
 from hilserl_core.task import TaskSpec
@@ -41,11 +42,12 @@ class StepSender:
         """Whether a step could not be written to disk: nothing new must happen until it is."""
         return bool(self._unsaved)
 
-    def spooled(self) -> Iterator[tuple[int, Mode, bool, bool]]:
-        """Sequence, mode, whether it has an action, whether a person took it, of every step still in the spool."""
+    def spooled(self) -> Iterator[Spooled]:
+        """Every step still in the spool."""
         for sequence, payload in self.outbox.log.records():
             message = deserialize_message(payload, StepMessage)
-            yield sequence, Mode(message.mode), bool(len(message.action)), message.intervention
+            mode, acted = Mode(message.mode), bool(len(message.action))
+            yield Spooled(sequence, mode, acted, message.intervention, message.is_last, message.success)
 
     def put(self, steps: list[Step]) -> None:
         """Take over finished steps."""

@@ -55,5 +55,4 @@ class ActorParameters:
     )
     resend_s: float = parameter(1.0, "A step without acknowledgement for this long is sent again.", minimum=0.05, maximum=60.0)
     window: int = parameter(32, "Most unacknowledged steps in flight; the rest wait in the spool.", minimum=1, maximum=64)
-    device: str = parameter("cpu", "Where the policy runs.", choices=("cpu", "cuda"))
     threads: int = parameter(1, "Threads of the policy on the CPU.", minimum=1, maximum=64)

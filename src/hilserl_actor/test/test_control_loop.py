@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hilserl_actor.control_loop import ControlLoop, Phase, Teleop, after_restart
-from hilserl_actor.schedule import CounterFile, Counters, Plan, world_seed
+from hilserl_actor.schedule import CounterFile, Counters, Plan, Spooled, world_seed
 from hilserl_core.action import Command
 from hilserl_core.step import Mode, Observation, check_step
 from hilserl_core.task import TaskSpec
@@ -246,12 +246,21 @@ def test_counters_survive_a_kill_and_never_reuse_a_number(tmp_path):
     file.save(rig.loop.counters)
     loaded = CounterFile(tmp_path / "counters").load()
     assert loaded == rig.loop.counters
-    spooled = [(n, Mode.TRAINING, True, n == 5) for n in range(1, 6)]  # two more than the counters know of
+    spooled = [Spooled(n, Mode.TRAINING, True, n == 5, False, False) for n in range(1, 6)]  # two more than are counted
     resumed = _Rig(counters=after_restart(loaded, spooled))
     assert resumed.loop.counters.training_steps == 5 and resumed.loop.counters.interventions == 1
     resumed.tick()
     resumed.tick()
     assert resumed.steps[0].sequence == 6 and resumed.steps[0].episode == 1 and resumed.steps[0].is_first
+
+
+def test_an_episode_that_ended_just_before_a_kill_is_counted():
+    spooled = [
+        Spooled(1, Mode.DEMONSTRATION, True, True, False, True),
+        Spooled(2, Mode.DEMONSTRATION, False, False, True, True),
+    ]
+    counters = after_restart(Counters("run", sequence=1, demonstration_steps=1), spooled)
+    assert (counters.demonstrations, counters.demonstration_attempts, counters.episode, counters.sequence) == (1, 1, 1, 2)
 
 
 def test_a_damaged_counter_file_is_not_believed(tmp_path):

@@ -9,6 +9,8 @@ import os
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from hilserl_core.errors import CheckpointError
 from hilserl_core.training import Trainer
 from hilserl_core.training_state import read_state, write_state
@@ -39,9 +41,9 @@ def save_checkpoint(root: Path, trainer: Trainer, keep: int = 3) -> Path:
         partial.rename(folder)
         _sync(root)
         _point(root, folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        reason = error.strerror or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         raise CheckpointError(f"cannot write the checkpoint {folder}: {reason}; the one before it is untouched") from error
     _prune(root, keep)
     return folder

@@ -74,8 +74,10 @@ class Outbox:
         if received_through > self.last:
             raise DeliveryError(
                 f"the learner has step {received_through} of this run but the spool {self.log.folder} ends at {self.last}: "
-                "it lost records (power cut?), move the folder away to start a new run"
+                "it lost records (power cut?), start a new run in another folder"
             )
+        if received_through < self.acknowledged:
+            self._go_back(received_through)
         if received_through > self.acknowledged:
             self._next = max(self._next, received_through + 1)
             for number in [number for number in self._in_flight if number <= received_through]:
@@ -84,6 +86,17 @@ class Outbox:
             self._watermark_save()
             self.log.drop_through(received_through)
         self._asked_again.update(number for number in missing if number in self._in_flight)
+
+    def _go_back(self, received_through: int) -> None:
+        """The receiver lost steps that it had acknowledged: send them again where they are still here."""
+        first = min(self.log.sequences(), default=self.last + 1)
+        if received_through < first - 1:
+            raise DeliveryError(
+                f"the learner lacks steps {received_through + 1} to {first - 1} of this run, which it had acknowledged: "
+                "restore its journal folder, or start a new run in another folder"
+            )
+        self.acknowledged, self._next = received_through, received_through + 1
+        self._in_flight.clear()
 
     def _watermark_save(self) -> None:
         """Rarely needed (it only saves sending twice), so neither synced nor saved for every step."""
@@ -129,7 +142,8 @@ class Inbox:
         Raises StepLogError when the journal cannot be written: the step is then not acknowledged, so it comes again.
         """
         through = self.received_through(run_id)
-        if sequence <= through or (run_id, sequence) in self._ahead:
+        stuck = (run_id, through + 1) in self._ahead  # it could not be journalled before: try again now
+        if sequence <= through or ((run_id, sequence) in self._ahead and not stuck):
             self.duplicated += 1
             return []
         if sequence > through + self.window:

@@ -114,8 +114,8 @@ def test_a_step_that_cannot_be_journalled_is_not_acknowledged(tmp_path, monkeypa
         learner.inbox.take(RUN, 2, _payload(2))
     assert learner.inbox.received_through(RUN) == 1
     monkeypatch.setattr(learner.journal, "append", append)
-    learner.inbox.take(RUN, 3, _payload(3))
-    assert learner.inbox.received_through(RUN) == 3, "the step that was held back is journalled as soon as there is room"
+    assert learner.inbox.take(RUN, 2, _payload(2)) == [(2, _payload(2))], "sent again, it is journalled once there is room"
+    assert learner.inbox.duplicated == 0
 
 
 def test_an_actor_with_an_empty_spool_is_another_run(tmp_path):
@@ -130,3 +130,15 @@ def test_a_spool_that_lost_records_is_noticed_and_not_taken_for_repetitions(tmp_
     outbox.put(1, _payload(1))
     with pytest.raises(DeliveryError, match=r"the learner has step 7 of this run but the spool .* ends at 1"):
         outbox.acknowledge(7, [])
+
+
+def test_a_learner_that_lost_its_newest_steps_gets_them_again_and_older_ones_are_named(tmp_path):
+    outbox = Outbox(tmp_path)
+    for sequence in range(1, 1101):
+        outbox.put(sequence, _payload(sequence))
+        outbox.due(0.0)
+        outbox.acknowledge(sequence, [])
+    outbox.acknowledge(1090, [])
+    assert [number for number, _ in outbox.due(0.1)] == list(range(1091, 1101))
+    with pytest.raises(DeliveryError, match=r"the learner lacks steps 4 to 1024 of this run"):
+        outbox.acknowledge(3, [])

@@ -17,7 +17,6 @@ from std_srvs.srv import Trigger
 from hilserl_core.policy import PolicySpec, architecture, architecture_hash
 from hilserl_core.sac import SacConfig
 from hilserl_core.step import StepError
-from hilserl_core.step_log import StepLogError
 from hilserl_core.training import Trainer, TrainingConfig
 from hilserl_interfaces.msg import LearnerStatus, PolicyParameters, StepAck
 from hilserl_interfaces.msg import Step as StepMessage
@@ -69,7 +68,7 @@ class LearnerNode(BaseNode[LearnerParameters]):
     def _on_step(self, payload: bytes, info: dict) -> None:
         try:
             steps = self._intake.take(payload)
-        except (StepError, StepLogError) as error:
+        except (StepError, OSError) as error:
             self.get_logger().error(str(error), throttle_duration_sec=5.0)
             return
         for step in steps:
@@ -113,6 +112,10 @@ class LearnerNode(BaseNode[LearnerParameters]):
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)
 
+    def on_parameters(self, params: LearnerParameters) -> None:
+        """The worker reads them at every slice."""
+        self._worker.params = params
+
     def _publish_frozen(self, data: bytes) -> None:
         self._frozen_sha256 = hashlib.sha256(data).hexdigest()
         self._frozen.publish(self._message(data, "safetensors/fp32"))
@@ -127,7 +130,7 @@ class LearnerNode(BaseNode[LearnerParameters]):
 
     def _message(self, data: bytes, encoding: str) -> PolicyParameters:
         message = PolicyParameters(
-            run_id=self._intake.run_id,
+            run_id=self._worker.trained_through[0] or self._intake.run_id,
             task_digest=self.task.digest(),
             architecture=self._architecture,
             architecture_hash=self._architecture_hash,

@@ -27,18 +27,18 @@ class PublicationSchedule:
     def __init__(self, every: int, lag: int, demonstrations: int) -> None:
         self.every, self.lag = every, lag
         self._demonstrations = demonstrations
+        self._run_id: str | None = None
         self.origin = 0  # the step after which training begins
 
     def see(self, step: Step) -> None:
-        """Every step of the run, in order, before it is trained on."""
+        """Every step, in order, before it is trained on. A new run of the actor begins in training, at its first step."""
+        if self._run_id not in (None, step.run_id):
+            self.origin = self._demonstrations = 0
+        self._run_id = step.run_id
         if self._demonstrations and step.mode is Mode.DEMONSTRATION and step.is_last and step.success:
             self._demonstrations -= 1
             if not self._demonstrations:
                 self.origin = step.sequence
-
-    def due(self, sequence: int) -> bool:
-        """Whether a version is published once `sequence` has been trained on."""
-        return sequence >= self.origin and (sequence - self.origin) % self.every == 0
 
     def publication(self, sequence: int) -> Publication:
         """The version trained through `sequence`, or through the newest step before it at which one was due."""

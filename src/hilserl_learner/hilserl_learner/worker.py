@@ -53,6 +53,7 @@ class Worker:
         self._saved = threading.Condition()
         self._saves = 0
         self._ready = False
+        self._run_id = ""
         self._checkpoint_steps = self._curve_steps = 0
         self._resumed = False
         self._counted = (time.monotonic(), 0)
@@ -163,7 +164,12 @@ class Worker:
                     self._write_checkpoint()  # before the arm moves again: its steps would wait for it
                 self._publish_frozen(trainer.frozen())
                 self._publish_version(sequence)
-            elif moved and self.schedule.due(sequence):
+                self._run_id = self.trained_through[0]
+            elif self.trained_through[0] != self._run_id:  # an actor with an empty folder: it has nothing yet
+                self._run_id = self.trained_through[0]
+                self._publish_frozen(trainer.frozen())
+                self._publish_version(sequence)
+            elif moved and self.schedule.publication(sequence).version > self.version:
                 self._publish_version(sequence)
                 if trainer.training_steps - self._checkpoint_steps >= self.params.checkpoint_every_steps:
                     self._write_checkpoint()
@@ -202,4 +208,7 @@ class Worker:
         if self._ready and trainer.training_steps - self._curve_steps >= self.params.metrics_every_steps:
             self._curve_steps = trainer.training_steps
             self.status = trainer.status()
-            self._curve(trainer.training_steps, self.status)
+            try:
+                self._curve(trainer.training_steps, self.status)
+            except OSError as error:
+                self._complain(f"the curves cannot be written: {error}")

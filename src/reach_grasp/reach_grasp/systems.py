@@ -118,10 +118,13 @@ class _Builder:
             **more,
         )
 
-    def world(self, person: bool) -> list[NodeSpec]:
-        """The arm and who stands beside it, simulated or real, and what shows them."""
+    def world(self, person: bool, lockstep: bool = True) -> list[NodeSpec]:
+        """The arm and who stands beside it, simulated or real, and what shows them.
+
+        lockstep: whether a simulation waits for an actor's answers.
+        """
         simulated = self.values["sim"]
-        pace = {"real_time_factor": self.values["real_time_factor"]}
+        pace = {"real_time_factor": self.values["real_time_factor"], **({} if lockstep else {"lockstep": False})}
         return [
             self.node("so101_sim", "sim", pace, condition=simulated),
             self.node("so101_sim", "operator", {"seed": self.values.get("seed", 0)}, condition=simulated and person),
@@ -187,7 +190,7 @@ def _eval(values: Mapping[str, Any]) -> list[NodeSpec]:
 
 
 def _sim(values: Mapping[str, Any]) -> list[NodeSpec]:
-    return _Builder({"sim": True, **values}, "sim").world(person=False)
+    return _Builder({"sim": True, **values}, "sim").world(person=False, lockstep=False)
 
 
 SYSTEMS: dict[str, System] = {
@@ -214,7 +217,7 @@ SYSTEMS: dict[str, System] = {
         System(
             "eval",
             "Episodes with the mean policy of a checkpoint: no exploration, nobody helps, nothing is learned.",
-            (*COMMON, Argument("run", "outputs/eval", RUN.text), CHECKPOINT, EPISODES, PACE),
+            (*COMMON, Argument("run", "outputs/eval", "Folder for the result and the log."), CHECKPOINT, EPISODES, PACE),
             _eval,
         ),
         System(

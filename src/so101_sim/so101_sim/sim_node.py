@@ -82,7 +82,7 @@ class SimNode(BaseNode[SimParameters]):
             self._publish()
         else:
             factor = self.params.real_time_factor or 1.0
-            self.create_timer(task.tick_s / factor, self._on_wall_tick, clock=self._steady)
+            self._pace = self.create_timer(task.tick_s / factor, self._on_wall_tick, clock=self._steady)
 
     @property
     def stamp_ns(self) -> int:
@@ -217,6 +217,11 @@ class SimNode(BaseNode[SimParameters]):
         message.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
         message.p = [focal, 0.0, width / 2, 0.0, 0.0, focal, height / 2, 0.0, 0.0, 0.0, 1.0, 0.0]
         return message
+
+    def on_parameters(self, params: SimParameters) -> None:
+        """A new speed counts from the next tick on."""
+        if not params.lockstep:
+            self._pace.timer_period_ns = round(1e9 * self.task.tick_s / (params.real_time_factor or 1.0))
 
     def close(self) -> None:
         """Free the drawing contexts."""

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How an episode begins: the simulator is asked for a new world, or the arm moves to its reset pose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rclpy.client import Client
+from rclpy.task import Future
+
+from hilserl_actor.motion import ResetMotion
+from hilserl_interfaces.srv import ResetWorld
+from hilserl_ros.convert import to_ns
+
+RETRY_S = 5.0
+
+
+class Resetter:
+    """One reset at a time. Without an answer it asks again: the same seed gives the same world."""
+
+    def __init__(
+        self,
+        client: Client | None,
+        goal: np.ndarray,
+        done: Callable[[int | None], None],
+        complain: Callable[[str], None],
+    ) -> None:
+        """client: the simulator's service, None to move the arm to `goal`, (J,) rad.
+
+        done: called with the stamp [ns] of the first observation, None where it is not known.
+        """
+        self._client, self._goal, self._done, self._complain = client, goal, done, complain
+        self._seed: int | None = None
+        self._began_s = self._asked_s = 0.0
+        self._request: Future | None = None
+        self._motion: tuple[ResetMotion, float] | None = None
+
+    def begin(self, seed: int) -> None:
+        """Start; `poll` does the rest."""
+        self.cancel()
+        self._seed, self._began_s = seed, time.monotonic()
+
+    def cancel(self) -> None:
+        """Stop at once: an answer still on the way no longer counts."""
+        self._seed = self._request = self._motion = None
+
+    def poll(self, joints: np.ndarray | None, duration_s: float) -> None:
+        """Ask, or begin to move from `joints`, (J,) rad as measured, None when they have never been seen."""
+        if self._seed is None:
+            return
+        now = time.monotonic()
+        late = now - self._began_s > RETRY_S
+        if self._client is None:
+            if self._motion is None and joints is not None:
+                self._motion = (ResetMotion(joints, self._goal, duration_s), now)
+            elif joints is None and late:
+                self._complain("no joint_states: the arm cannot be moved to its reset pose")
+        elif self._request is None or now - self._asked_s > RETRY_S:
+            if self._client.service_is_ready():
+                self._asked_s = now
+                self._request = self._client.call_async(ResetWorld.Request(seed=self._seed))
+                self._request.add_done_callback(self._answered)
+            elif late:
+                self._complain(f"the service {self._client.srv_name} is not there: is the simulator running?")
+
+    def targets(self) -> np.ndarray | None:
+        """Joint targets (J,) rad of the move now, None when nothing moves. The last ones end the reset."""
+        if self._motion is None:
+            return None
+        motion, began_s = self._motion
+        elapsed_s = time.monotonic() - began_s
+        if motion.done(elapsed_s):
+            self.cancel()
+            self._done(None)
+        return motion.joints(elapsed_s)
+
+    def _answered(self, request: Any) -> None:
+        if request is not self._request:
+            return
+        self._request, response = None, request.result()
+        if not response.success:
+            self._asked_s = 0.0
+            self._complain(f"the simulator did not reset: {response.message}")
+            return
+        self.cancel()
+        self._done(to_ns(response.stamp))
