@@ -20,7 +20,7 @@ from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Reward, StepAck, TeleopCommand
 from hilserl_interfaces.msg import Step as StepMessage
 from hilserl_ros import qos
-from hilserl_ros.convert import to_ns
+from hilserl_ros.convert import to_ns, to_stamp
 from hilserl_ros.images import rgb_to_image
 
 TASK = TaskSpec(camera_sizes=(64, 64), crops=(0, 0, 64, 64), image_size=64)
@@ -57,7 +57,7 @@ class _Station:
     def _publish(self) -> None:
         stamp = self.node.get_clock().now().to_msg()
         joints = JointState(name=list(TASK.joints), position=self.joints.tolist(), velocity=[0.0] * 6)
-        joints.header.stamp = stamp
+        joints.header.stamp = to_stamp(to_ns(stamp) - 20_000_000)  # read a little before the picture, as on a real station
         self._joints.publish(joints)
         if self.camera:
             self._image.publish(rgb_to_image(np.zeros((64, 64, 3), np.uint8), stamp))

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
+import resource
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -200,16 +201,18 @@ def test_a_kill_at_any_write_leaves_the_last_good_checkpoint(tmp_path, monkeypat
         assert survived and count > 0
 
 
-def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_one_sentence_and_costs_nothing(tmp_path):
     trainer = trained(make_steps()[:15])
     good = save_checkpoint(tmp_path, trainer)
-
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(training_state, "_save", full)
-    with pytest.raises(CheckpointError, match=r"cannot write the checkpoint .*: No space left on device"):
-        save_checkpoint(tmp_path, trained(make_steps()))
+    later = trained(make_steps())
+    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # the real writers meet it, each in its own way
+        with pytest.raises(CheckpointError, match=r"cannot write the checkpoint .*; the one before it is untouched"):
+            save_checkpoint(tmp_path, later)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
     assert newest_checkpoint(tmp_path) == (good, []) and not list(tmp_path.glob(".partial*"))
 
 
