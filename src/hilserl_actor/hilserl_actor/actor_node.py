@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -14,10 +16,10 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from hilserl_actor.control_loop import ControlLoop, Outcome, Phase, Teleop, after_restart
+from hilserl_actor.control_loop import ControlLoop, Outcome, Phase, Teleop
 from hilserl_actor.policy_store import PolicyStore
 from hilserl_actor.resetter import Resetter
-from hilserl_actor.schedule import CounterFile, Counters, Plan, new_run_id
+from hilserl_actor.schedule import CounterFile, Counters, Plan
 from hilserl_actor.sender import StepSender
 from hilserl_actor.settings import ActorParameters
 from hilserl_actor.status import status_message
@@ -52,12 +54,7 @@ class ActorNode(BaseNode[ActorParameters]):
             self._folder / "spool" if training else None, task, params.window, params.resend_s, self._steps.publish,
             self._complain,
         )  # fmt: skip
-        saved = self._counter_file.load() if training else None
-        counters = after_restart(saved, self._sender.spooled()) if saved else Counters(new_run_id(params.seed))
-        if training and saved is None and self._sender.outbox.last:
-            raise ObservationError(
-                f"{self._folder} holds steps but no counters: move it away or restore the file 'actor_counters'"
-            )
+        counters = self._sender.counters(self._counter_file.load() if training else None, params.seed)
         plan = Plan(params.demonstrations, params.training_steps, 0 if training else params.evaluation_episodes, params.seed)
         self._store = PolicyStore(self.tables["policy."], task, params, counters.run_id, self.get_logger())
         self._kinematics = Kinematics(urdf_path(), task.joints)
@@ -102,6 +99,8 @@ class ActorNode(BaseNode[ActorParameters]):
             self.create_subscription(PolicyParameters, "policy", self._on_policy, qos.POLICY)
         self.create_timer(0.1, self._on_housekeeping, clock=self._steady)
         if not params.lockstep:
+            with contextlib.suppress(PermissionError):
+                os.setpriority(os.PRIO_PROCESS, 0, -10)  # the arm comes before everything else on this computer
             self.create_timer(self.task.tick_s, self._on_tick, clock=self._steady)
 
     def _on_part(self, part: str, message: object) -> None:

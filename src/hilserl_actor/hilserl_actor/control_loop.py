@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
 
 from hilserl_actor.episode import EpisodeBuilder
-from hilserl_actor.schedule import Counters, Plan, Spooled
+from hilserl_actor.schedule import Counters, Plan
 from hilserl_core.action import Controller
 from hilserl_core.step import Mode, Observation, Step
 from hilserl_core.task import TaskSpec
@@ -247,18 +246,3 @@ class ControlLoop:
         for step in steps:
             self.counters = self.counters.after_step(step.sequence, step.mode, step.action is not None, step.intervention)
         return steps
-
-
-def after_restart(counters: Counters, spooled: Iterable[Spooled]) -> Counters:
-    """Counters to go on with, never reusing a number and never continuing a broken episode.
-
-    Steps in the spool that the counters do not know were spooled just before the process was killed.
-    """
-    whole = True
-    for step in spooled:
-        if step.sequence > counters.sequence:
-            counters = counters.after_step(step.sequence, step.mode, step.acted, step.intervention)
-            if step.is_last:
-                counters = counters.after_episode(step.mode, step.success)
-        whole = step.is_last
-    return counters if whole else replace(counters, episode=counters.episode + 1)

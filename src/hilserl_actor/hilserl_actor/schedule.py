@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -135,3 +136,18 @@ class CounterFile:
 def new_run_id(seed: int) -> str:
     """A name for a run that no other run has."""
     return f"seed{seed}-{uuid.uuid4().hex[:12]}"
+
+
+def after_restart(counters: Counters, spooled: Iterable[Spooled]) -> Counters:
+    """Counters to go on with, never reusing a number and never continuing a broken episode.
+
+    Steps in the spool that the counters do not know were spooled just before the process was killed.
+    """
+    whole = True
+    for step in spooled:
+        if step.sequence > counters.sequence:
+            counters = counters.after_step(step.sequence, step.mode, step.acted, step.intervention)
+            if step.is_last:
+                counters = counters.after_episode(step.mode, step.success)
+        whole = step.is_last
+    return counters if whole else replace(counters, episode=counters.episode + 1)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from rclpy.serialization import deserialize_message, serialize_message
 
-from hilserl_actor.schedule import Spooled
+from hilserl_actor.schedule import Counters, Spooled, after_restart, new_run_id
 from hilserl_core.delivery import Outbox
 from hilserl_core.step import Mode, Step
+from hilserl_core.step_log import StepLogError
 from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import Step as StepMessage
 from hilserl_interfaces.msg import StepAck
@@ -41,6 +42,19 @@ class StepSender:
     def blocked(self) -> bool:
         """Whether a step could not be written to disk: nothing new must happen until it is."""
         return bool(self._unsaved)
+
+    def counters(self, saved: Counters | None, seed: int) -> Counters:
+        """Where to go on: from what was saved and what the spool holds beyond it, or as a new run.
+
+        Raises StepLogError when the spool holds steps of a run whose counters are gone.
+        """
+        if self.outbox is not None and saved is not None:
+            return after_restart(saved, self.spooled())
+        if self.outbox is not None and self.outbox.last:
+            raise StepLogError(
+                f"{self.outbox.log.folder} holds steps but the file actor_counters beside it is gone: restore it"
+            )
+        return Counters(new_run_id(seed))
 
     def spooled(self) -> Iterator[Spooled]:
         """Every step still in the spool."""

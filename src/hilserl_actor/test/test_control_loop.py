@@ -6,8 +6,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hilserl_actor.control_loop import ControlLoop, Phase, Teleop, after_restart
-from hilserl_actor.schedule import CounterFile, Counters, Plan, Spooled, world_seed
+from hilserl_actor.control_loop import ControlLoop, Phase, Teleop
+from hilserl_actor.schedule import CounterFile, Counters, Plan, Spooled, after_restart, world_seed
 from hilserl_core.action import Command
 from hilserl_core.step import Mode, Observation, check_step
 from hilserl_core.task import TaskSpec

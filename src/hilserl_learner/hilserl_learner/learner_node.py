@@ -6,6 +6,7 @@ from __future__ import annotations
 import array
 import dataclasses
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -58,6 +59,8 @@ class LearnerNode(BaseNode[LearnerParameters]):
             self.get_logger().warning(f"the journal's last {self._intake.dropped_bytes} bytes were cut short by a crash")
         self.get_logger().info(found)
         self._received_before = self._intake.received
+        if not params.lockstep:
+            os.nice(5)  # on a shared computer the arm and its cameras come first
         sys.setswitchinterval(0.001)  # acknowledgements must not wait long for the training thread
         self._worker.start()
 
