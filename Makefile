@@ -10,7 +10,7 @@ help:  ## show this
 setup:  ## make .venv and build the workspace; nothing when nothing changed
 	@scripts/setup
 
-demo: setup  ## watch a simulated arm learn to grasp, about 12 minutes; ARGS="--help" lists options
+demo: setup  ## watch a simulated arm learn to grasp, 5 to 9 minutes; ARGS="--help" lists options
 	@.venv/bin/reach-grasp demo $(ARGS)
 
 test: setup  ## all tests, about 6 minutes; ARGS="-k name" picks some

@@ -20,7 +20,7 @@ class Demo:
     """The verb."""
 
     name = "demo"
-    text = "Demonstrations, training with interventions, evaluation and report, unattended; about 12 minutes on 2 cores."
+    text = "Demonstrations, training with interventions, evaluation and report, unattended; 5 to 9 minutes on 2 cores."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
