@@ -37,7 +37,7 @@ def _ours(kind: str, count: int) -> dict[str, float]:
     recorded = steps(count, task=task)
     for step in recorded:
         trainer.add(step)
-        trainer.store_all_but(0)
+        trainer.store_waiting(0)
         if trainer.steps_taken == count - _TRAINED:
             break
     for step in itertools.islice(recorded, _TRAINED):

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -17,26 +15,28 @@ from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from hilserl_actor.control_loop import ControlLoop, Outcome, Phase, Teleop
+from hilserl_actor.metronome import Metronome
 from hilserl_actor.policy_store import PolicyStore
+from hilserl_actor.reading import read_observation, read_teleop
 from hilserl_actor.resetter import Resetter
 from hilserl_actor.schedule import CounterFile, Counters, Plan
 from hilserl_actor.sender import StepSender
 from hilserl_actor.settings import ActorParameters
 from hilserl_actor.status import status_message
-from hilserl_actor.synchroniser import Synchroniser
 from hilserl_core.action import Controller
 from hilserl_core.kinematics import Kinematics
-from hilserl_core.observation import ObservationError, network_image, state_vector
+from hilserl_core.observation import ObservationError
 from hilserl_core.policy import PolicySpec
-from hilserl_core.step import Observation
+from hilserl_core.synchroniser import Synchroniser
 from hilserl_core.timing import Timings
 from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, PolicyParameters, Reward, StepAck, TeleopCommand
 from hilserl_interfaces.msg import Step as StepMessage
 from hilserl_interfaces.srv import ResetWorld
 from hilserl_ros import qos
 from hilserl_ros.convert import joint_command, joint_maps, to_ns, to_stamp
-from hilserl_ros.images import ImageError, image_to_rgb
+from hilserl_ros.images import ImageError
 from hilserl_ros.node import BaseNode, main_of
+from hilserl_ros.realtime import take_precedence
 from so101_description import urdf_path
 
 
@@ -59,10 +59,12 @@ class ActorNode(BaseNode[ActorParameters]):
         self._store = PolicyStore(self.tables["policy."], task, params, counters.run_id, self.get_logger())
         self._kinematics = Kinematics(urdf_path(), task.joints)
         controller = Controller(task, self._kinematics, params.max_lag_m)
-        self._loop = ControlLoop(task, controller, self._store, plan, counters)
+        self._loop = ControlLoop(task, controller, self._store, plan, counters, params.hold_ticks)
         self._saved: Counters | None = None
         self._answer: tuple[int, np.ndarray] | None = None  # lockstep: what was answered last
         self._timings = Timings()
+        self._owing = False  # real time: this tick has found no new observation yet, and takes the first that comes
+        self._known_s = 0.0  # when the newest reward or observation was there [s, system clock]
         self._joints: np.ndarray | None = None
         self._last_good_s = time.monotonic()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -76,7 +78,8 @@ class ActorNode(BaseNode[ActorParameters]):
         client = self.create_client(ResetWorld, "sim/reset") if params.reset == "world" else None
         goal = np.array(task.reset_joints_rad)
         self._resetter = Resetter(client, goal, self._on_reset, self._complain)
-        self._follow(self._loop.start())
+        if not params.wait_for_recorder:
+            self._follow(self._loop.start())
 
     def _complain(self, why: str) -> None:
         self.get_logger().error(why, throttle_duration_sec=5.0)
@@ -99,15 +102,14 @@ class ActorNode(BaseNode[ActorParameters]):
             self.create_subscription(PolicyParameters, "policy", self._on_policy, qos.POLICY)
         self.create_timer(0.1, self._on_housekeeping, clock=self._steady)
         if not params.lockstep:
-            with contextlib.suppress(PermissionError):
-                os.setpriority(os.PRIO_PROCESS, 0, -10)  # the arm comes before everything else on this computer
-            self.create_timer(self.task.tick_s, self._on_tick, clock=self._steady)
+            self._metronome = Metronome(self, self.task.tick_s, params.command_delay_s, self._on_tick)
+            self.get_logger().info(f"the tick runs with {take_precedence()}")
 
     def _on_part(self, part: str, message: object) -> None:
         if self._answer is not None and part == "joints" and to_ns(message.header.stamp) == self._answer[0]:
             self._publish_command(message.header.stamp, self._answer[1])  # it was lost: the simulator repeats itself
         self._sync.add(part, to_ns(message.header.stamp), message)
-        if self.params.lockstep:
+        if self.params.lockstep or self._owing:
             self._advance()
 
     def _on_joints(self, message: JointState) -> None:
@@ -117,10 +119,11 @@ class ActorNode(BaseNode[ActorParameters]):
             self._joints = joints  # where the move to the reset pose begins
         self._on_part("joints", message)
 
-    def _on_reward(self, message: Reward) -> None:
+    def _on_reward(self, message: Reward, info: dict) -> None:
         if self.params.lockstep:
             self._on_part("reward", message)
         elif math.isfinite(message.reward):
+            self._known_s = info["source_timestamp"] * 1e-9
             self._follow(self._loop.reward(to_ns(message.header.stamp), message.reward, message.success))
         else:
             self._complain(f"a reward is {message.reward}: it counts as not having come")
@@ -160,14 +163,15 @@ class ActorNode(BaseNode[ActorParameters]):
 
     def _on_new_parameters(self) -> None:
         if self._loop.phase is Phase.WAITING:
-            if self._loop.in_episode:
-                self._advance()
-            else:
+            if not self._loop.in_episode:
                 self._follow(self._loop.start())
+            elif self.params.lockstep:
+                self._advance()
 
     def _on_tick(self) -> None:
         targets = self._resetter.targets()
         if targets is None:
+            self._owing = self._loop.in_episode
             self._advance()
         else:
             self._publish_command(self.get_clock().now().to_msg(), targets)
@@ -180,62 +184,46 @@ class ActorNode(BaseNode[ActorParameters]):
         if found is None:
             return
         stamp_ns, parts = found
+        self._owing = False
         try:
-            observation, joints = self._observe(stamp_ns, parts)
+            observation, joints = read_observation(stamp_ns, parts, self.task, self._kinematics)
         except (ObservationError, ImageError) as error:
             self._sync.use(stamp_ns)
             self._hold(str(error))
             return
-        self._last_good_s = time.monotonic()
+        self._last_good_s, self._known_s = time.monotonic(), time.time()
         if (reward := parts.get("reward")) is not None:
             if not math.isfinite(reward.reward):
                 self._sync.use(stamp_ns)
                 self._hold(f"the reward is {reward.reward}")
                 return
             self._loop.reward(stamp_ns, reward.reward, reward.success)
-        outcome = self._loop.tick(observation, joints, self._person(parts.get("teleop")))
+        outcome = self._loop.observe(observation, joints)
+        if not self.params.lockstep:
+            self._send(outcome)  # there is time until the command goes out
+            if self._loop.in_episode and self._loop.builder.index == 0:
+                self._metronome.begin()
+        outcome.joints = self._loop.act(observation, joints, self._person(parts.get("teleop")))
         if outcome.joints is not None or not self._loop.in_episode:
             self._sync.use(stamp_ns)
         self._follow(outcome, stamp_ns)
-
-    def _observe(self, stamp_ns: int, parts: dict) -> tuple[Observation, np.ndarray]:
-        """The observation of one instant and the joints (J,) rad. Raises ObservationError, ImageError."""
-        positions, velocities = joint_maps(parts["joints"])
-        missing = [joint for joint in self.task.joints if joint not in positions]
-        if missing:
-            raise ObservationError(f"joint_states lacks the position of {missing}")
-        joints = np.array([positions[joint] for joint in self.task.joints])
-        if not np.isfinite(joints).all():
-            raise ObservationError(f"joint_states holds positions that are not finite: {positions}")
-        pose = self._kinematics.forward(joints)
-        state = state_vector(positions, velocities, pose.position, pose.euler, self.task)
-        images = {camera: network_image(image_to_rgb(parts[camera]), camera, self.task) for camera in self.task.cameras}
-        return Observation(stamp_ns, state, images), joints
 
     def _person(self, message: TeleopCommand | None) -> Teleop | None:
         if message is None and self._teleop is not None:
             age_s = time.monotonic() - self._teleop[0]
             message = self._teleop[1] if age_s <= self.params.teleop_timeout_s else None
-        if message is None or not message.active:
+        try:
+            return read_teleop(message, self.task)
+        except ObservationError as error:
+            self._complain(f"{error}: ignored")
             return None
-        action = np.array(message.action, np.float32)
-        if action.shape != (self.task.action_size,):
-            self.get_logger().error(
-                f"teleop sends {action.size} numbers, expected {self.task.action_size}: ignored",
-                throttle_duration_sec=5.0,
-            )
-            return None
-        return Teleop(True, action)
 
     def _follow(self, outcome: Outcome, stamp_ns: int | None = None) -> None:
         """Carry out what the loop asks for."""
         if outcome.joints is not None and stamp_ns is not None:
-            self._publish_command(to_stamp(stamp_ns), outcome.joints)
-            self._answer = (stamp_ns, outcome.joints) if self.params.lockstep else None
-            if (applied_s := self._store.take_latency()) is not None:
-                self._timings.add("policy_to_action", applied_s)
-        if outcome.steps:
-            self._sender.put(outcome.steps)
+            command = partial(self._answer_observation, stamp_ns, outcome.joints)
+            command() if self.params.lockstep else self._metronome.later(command)
+        self._send(outcome)
         if not self._sender.blocked and self._loop.counters != self._saved:
             self._saved = self._loop.counters  # only ever behind the spool, never ahead of it
             if self._counter_file is not None:
@@ -245,18 +233,38 @@ class ActorNode(BaseNode[ActorParameters]):
             self._resetter.begin(outcome.reset_seed)
             self._resetter.poll(self._joints, self.params.reset_duration_s)
 
+    def _send(self, outcome: Outcome) -> None:
+        """The finished steps on their way."""
+        if not outcome.steps:
+            return
+        self._sender.put(outcome.steps)
+        took_s = time.time() - self._known_s
+        for step in outcome.steps:
+            self._timings.add("reward_to_step", took_s, step.sequence)
+        outcome.steps = []
+
+    def _answer_observation(self, stamp_ns: int, joints: np.ndarray) -> None:
+        """The command that answers an observation, unless the episode was ended while it waited to go out."""
+        if not self._loop.in_episode:
+            return
+        self._publish_command(to_stamp(stamp_ns), joints)
+        self._answer = (stamp_ns, joints) if self.params.lockstep else None
+        if (applied_s := self._store.take_latency()) is not None:
+            self._timings.add("policy_to_action", applied_s)
+
     def _publish_command(self, stamp: Time, joints: np.ndarray) -> None:
         named = dict(zip(self.task.joints, joints, strict=True))
         self._command.publish(joint_command(stamp, named, self.task.tick_s))
 
     def _on_reset(self, stamp_ns: int | None) -> None:
         """The world or the arm is in its start state."""
-        if stamp_ns is not None:
-            self._sync.use(stamp_ns - 1)
+        self._sync.use(self._sync.latest if stamp_ns is None else stamp_ns - 1)
         self._last_good_s = time.monotonic()
         self._loop.reset_done()
         self._publish_status(stamp_ns)
-        self._advance()
+        self._owing = True  # the episode's beat begins with its first observation
+        if self.params.lockstep:
+            self._advance()
 
     def _hold(self, why: str) -> None:
         if self._loop.in_episode:
@@ -266,6 +274,8 @@ class ActorNode(BaseNode[ActorParameters]):
     def _on_housekeeping(self) -> None:
         """Ten times a second: resend, retry a reset, notice what is missing."""
         params, loop = self.params, self._loop
+        if loop.phase is Phase.IDLE and self._recorded():
+            self._follow(loop.start())
         self._sender.flush()
         self._resetter.poll(self._joints, params.reset_duration_s)
         if loop.phase not in (Phase.RUNNING, Phase.RESETTING):
@@ -281,6 +291,10 @@ class ActorNode(BaseNode[ActorParameters]):
             late_s = (self.get_clock().now().nanoseconds - since) * 1e-9
             if late_s > params.reward_timeout_s:
                 self._hold(f"no reward for {late_s:.1f} s")
+
+    def _recorded(self) -> bool:
+        """Whether the recorder is there."""
+        return any(info.node_name == "recorder" for info in self.get_subscriptions_info_by_topic(self._steps.topic_name))
 
     def _publish_status(self, stamp_ns: int | None) -> None:
         stamp = self.get_clock().now().to_msg() if stamp_ns is None else to_stamp(stamp_ns)

@@ -60,8 +60,8 @@ class Outcome:
 class ControlLoop:
     """Runs the plan episode by episode.
 
-    The caller starts it, answers `reset_seed` with `reset_done`, and then calls `tick` with every observation. `tick` returns
-    no joints while the loop waits for parameters it must act with; call it again with the same observation.
+    The caller starts it, answers `reset_seed` with `reset_done`, and then calls `observe` and `act` with every observation.
+    `act` returns no joints while the loop waits for parameters it must act with; call both again with the same observation.
     """
 
     def __init__(
@@ -71,12 +71,14 @@ class ControlLoop:
         policy: Policy,
         plan: Plan,
         counters: Counters,
+        hold_ticks: int = 0,
     ) -> None:
         self.task = task
         self.controller = controller
         self.policy = policy
         self.plan = plan
         self.counters = counters
+        self.hold_ticks = hold_ticks  # of demonstrations
         self.phase = Phase.IDLE
         self.text = ""
         self.mode = counters.next_mode(plan) or Mode.TRAINING
@@ -88,6 +90,7 @@ class ControlLoop:
         self._observed: int | None = None
         self._person_drove = False
         self._verdict: tuple[bool, int] | None = None
+        self._said: bool | None = None  # the verdict that counts so far in this episode
         self._repeat = False
 
     def start(self) -> Outcome:
@@ -104,8 +107,10 @@ class ControlLoop:
             return Outcome()
         self.phase, self.text = Phase.RESETTING, ""
         self.seed = self.counters.next_seed(self.plan, mode)
-        self.builder = EpisodeBuilder(self.task, self.counters.run_id, mode, self.counters.episode, self.counters.sequence + 1)
-        self._observed, self._verdict, self._repeat, self._person_drove = None, None, False, False
+        hold_ticks = self.hold_ticks if mode is Mode.DEMONSTRATION else 0
+        run_id, episode, sequence = self.counters.run_id, self.counters.episode, self.counters.sequence + 1
+        self.builder = EpisodeBuilder(self.task, run_id, mode, episode, sequence, hold_ticks)
+        self._observed, self._verdict, self._said, self._repeat, self._person_drove = None, None, None, False, False
         return Outcome(reset_seed=self.seed)
 
     def reset_done(self) -> None:
@@ -121,8 +126,11 @@ class ControlLoop:
         return self._collect()
 
     def judge(self, success: bool, stamp_ns: int, again: bool = False) -> None:
-        """The person's verdict, effective at the first observation after `stamp_ns`. again: the episode is repeated."""
-        if self.in_episode and self._verdict is None:
+        """The person's verdict, effective at the first observation after `stamp_ns`. again: the episode is repeated.
+
+        A verdict acts once, however often a key that is held says it.
+        """
+        if self.in_episode and self._verdict is None and success is not self._said:
             self._verdict, self._repeat = (success, stamp_ns), again
 
     def pause(self) -> Outcome:
@@ -167,8 +175,8 @@ class ControlLoop:
         """Whether an episode has begun and not ended."""
         return self.builder is not None and self.phase in (Phase.RUNNING, Phase.WAITING)
 
-    def tick(self, observation: Observation, joints: np.ndarray, teleop: Teleop | None) -> Outcome:
-        """One observation. joints: (J,) rad as measured. teleop: the person's command for it, None when nobody is there."""
+    def observe(self, observation: Observation, joints: np.ndarray) -> Outcome:
+        """One observation, which may finish steps, or the episode; `act` comes next. joints: (J,) rad as measured."""
         if not self.in_episode:
             return Outcome()
         if self._observed != observation.stamp_ns:
@@ -178,23 +186,28 @@ class ControlLoop:
                 self.controller.latch(joints)
             if self._verdict is not None and observation.stamp_ns > self._verdict[1] and self.builder.index > 0:
                 self.builder.judge(self._verdict[0])
+                self._verdict, self._said = None, self._verdict[0]
         outcome = self._collect()
-        if not self.in_episode:
-            return outcome
-        if self.mode is Mode.TRAINING and self.counters.training_steps >= self.plan.training_steps:
+        if self.in_episode and self.mode is Mode.TRAINING and self.counters.training_steps >= self.plan.training_steps:
             outcome.steps += self._truncate().steps
             self.start()
-            return outcome
-        if self.builder.index >= self.task.max_ticks:
-            outcome.joints = self.controller.hold()  # the last observation: only its reward is still to come
-            return outcome
+        return outcome
+
+    def act(self, observation: Observation, joints: np.ndarray, teleop: Teleop | None) -> np.ndarray | None:
+        """Joint targets (J,) rad after acting in the newest observation, None when there is nothing to do or not yet.
+
+        teleop: the person's command for it, None when nobody is there.
+        """
+        if not self.in_episode:
+            return None
+        if self.builder.index >= self.builder.last_index:
+            return self.controller.hold()  # the last observation: only its reward is still to come
         action = self._choose(observation, joints, teleop)
         if action is None:
-            return outcome
+            return None
         command = self.controller.command(action, joints)
         self.builder.act(command.action, self.intervention, self.policy.version)
-        outcome.joints = command.joints
-        return outcome
+        return command.joints
 
     def _choose(self, observation: Observation, joints: np.ndarray, teleop: Teleop | None) -> np.ndarray | None:
         """The person's action, else the policy's; None when the policy's parameters for this step are not here yet."""

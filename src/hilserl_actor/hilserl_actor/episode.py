@@ -26,15 +26,17 @@ class EpisodeBuilder:
 
     Call `observe` for each observation, `act` for the action taken in it, `reward` whenever one arrives, and take the
     complete steps from `advance`. In lockstep the reward is there at once; in real time it may come a tick later, and an
-    action already taken after a success is dropped from the record.
+    action already taken after a success is dropped from the record. hold_ticks: the episode goes on for so many ticks after
+    the first success.
     """
 
-    def __init__(self, task: TaskSpec, run_id: str, mode: Mode, episode: int, next_sequence: int) -> None:
+    def __init__(self, task: TaskSpec, run_id: str, mode: Mode, episode: int, next_sequence: int, hold_ticks: int = 0) -> None:
         self.task = task
         self.run_id = run_id
         self.mode = mode
         self.episode = episode
         self.next_sequence = next_sequence
+        self.hold_ticks = hold_ticks
         self.ended = False
         self.terminal = False
         self.success = False
@@ -44,11 +46,17 @@ class EpisodeBuilder:
         self._ticks: deque[_Tick] = deque()
         self._rewards: dict[int, tuple[float, bool]] = {}
         self._verdict: bool | None = None  # the person's, True is success
+        self._since_success = 0  # steps from the first success on
 
     @property
     def index(self) -> int:
         """Index of the newest observation, -1 before the first."""
         return self._ticks[-1].index if self._ticks else -1
+
+    @property
+    def last_index(self) -> int:
+        """Index of the observation at which time is over; what is held after success does not count."""
+        return self.task.max_ticks + (self.hold_ticks if self._since_success else 0)
 
     @property
     def acting_sequence(self) -> int:
@@ -91,13 +99,17 @@ class EpisodeBuilder:
                 break
             tick = self._ticks.popleft()
             self.return_ += reward
-            self.success = self.success or success
+            self.success = success if judged else self.success or success
+            if self.success and (self.task.terminate_on_success or judged or self._since_success):
+                self._since_success += 1
             self.actions += 1
             self.interventions += tick.intervention
             steps.append(self._step(tick, reward=reward, success=success))
-            if (success and self.task.terminate_on_success) or judged:
+            if judged and success and self.hold_ticks:
+                judged, self._verdict = False, None  # the person's word for success; the rest of the episode is still to come
+            if self._since_success > self.hold_ticks or judged:
                 steps.append(self._last(terminal=True))
-            elif self._ticks[0].index >= self.task.max_ticks:
+            elif self._ticks[0].index >= self.last_index:
                 steps.append(self._last(terminal=False))
         return steps
 

@@ -37,6 +37,7 @@ class PolicyStore:
         if params.mode == "evaluation" and not params.checkpoint:
             raise PolicyError("evaluation needs a policy: set checkpoint to the folder of one")
         self.actor = Actor.from_pretrained(Path(params.checkpoint), task) if params.checkpoint else Actor(spec, task)
+        self.actor.warm_up()
         self._architecture = architecture(self.actor.policy.spec, task)
         self._architecture_hash = architecture_hash(self.actor.policy.spec, task)
         self._frozen_sha256 = ""

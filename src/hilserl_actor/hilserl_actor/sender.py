@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from rclpy._rclpy_pybind11 import RCLError  # its only place
 from rclpy.serialization import deserialize_message, serialize_message
 
 from hilserl_actor.schedule import Counters, Spooled, after_restart, new_run_id
@@ -74,7 +75,7 @@ class StepSender:
             step = self._unsaved[0]
             message = step_to_message(step, self.task)
             if self.outbox is None:
-                self._publish(message)
+                self._send(message)
             else:
                 try:
                     self.outbox.put(step.sequence, serialize_message(message))
@@ -84,7 +85,14 @@ class StepSender:
             self._unsaved.popleft()
         if self.outbox is not None:
             for _, payload in self.outbox.due(time.monotonic()):
-                self._publish(payload)
+                self._send(payload)
+
+    def _send(self, message: StepMessage | bytes) -> None:
+        """Publish. DDS refuses when a reader has fallen far behind: the step then counts as lost on the way and comes again."""
+        try:
+            self._publish(message)
+        except RCLError as error:
+            self._complain(f"a step could not be sent and will be sent again: {error}")
 
     def acknowledge(self, ack: StepAck) -> None:
         """The learner has journalled steps."""

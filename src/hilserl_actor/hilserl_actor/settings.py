@@ -18,6 +18,13 @@ class ActorParameters:
     folder: str = parameter("outputs/run", "Folder of the run: here the spool of unacknowledged steps, counters and timings.")
     seed: int = parameter(0, "Seed of the worlds and of exploration.", minimum=0, maximum=2**31 - 1)
     demonstrations: int = parameter(20, "Successful demonstrations to record before training.", minimum=0, maximum=10_000)
+    hold_ticks: int = parameter(
+        0,
+        "A demonstration goes on for this many ticks after success, so that a classifier learns what held looks like; "
+        "config/record.yaml sets 30.",
+        minimum=0,
+        maximum=1000,
+    )
     training_steps: int = parameter(
         6000, "Actions of training to take; at 10 Hz 6000 are ten minutes.", minimum=0, maximum=10_000_000
     )
@@ -26,6 +33,7 @@ class ActorParameters:
         "",
         "Folder with a LeRobot pretrained_model to act with before the learner sends parameters; needed for evaluation.",
     )
+    wait_for_recorder: bool = parameter(False, "Begin only when a node called recorder takes the steps: no episode is missed.")
     lockstep: bool = parameter(False, "Answer every simulated observation exactly once and wait for what it needs.")
     teleop: bool = parameter(True, "Whether a person (leader arm, gamepad, scripted operator) may take over.")
     reset: str = parameter(
@@ -55,4 +63,11 @@ class ActorParameters:
     )
     resend_s: float = parameter(1.0, "A step without acknowledgement for this long is sent again.", minimum=0.05, maximum=60.0)
     window: int = parameter(32, "Most unacknowledged steps in flight; the rest wait in the spool.", minimum=1, maximum=64)
+    command_delay_s: float = parameter(
+        0.02,
+        "Real time: a command goes out this long after its observation was taken, so that the time the policy takes does not "
+        "make the arm's motion uneven; 0 sends it at once.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     threads: int = parameter(1, "Threads of the policy on the CPU.", minimum=1, maximum=64)

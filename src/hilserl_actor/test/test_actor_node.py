@@ -119,6 +119,7 @@ def test_without_a_learner_it_acts_on_and_sends_every_step_again_until_acknowled
 
 
 def test_a_camera_that_stops_holds_the_arm_says_so_and_goes_on_when_it_is_back(station):
+    station.until(lambda: station.steps, "the first steps")
     station.camera = False
     station.until(lambda: station.status.phase == EpisodeStatus.HOLDING, "the hold")
     assert "no wrist" in station.status.text
@@ -147,3 +148,20 @@ def test_a_persons_keys_end_pause_and_stop(station):
     station.until(lambda: station.status.phase == EpisodeStatus.RUNNING, "going on")
     station.say(EpisodeEvent.STOP)
     station.until(lambda: station.status.phase == EpisodeStatus.DONE, "the end")
+
+
+def test_a_reset_moves_the_joints_straight_to_the_reset_pose_whatever_kinematic_model_is_loaded(station):
+    """An IK reset must never switch itself on: not even here, where the actor has a model for its Cartesian actions."""
+    goal = np.array(TASK.reset_joints_rad)
+    begin = goal + np.array([0.4, 0.5, -0.6, -0.3, 0.2, 0.1])
+    station.joints = begin
+    seen = len(station.steps) + 3
+    station.until(lambda: len(station.steps) > seen, "steps with the arm elsewhere")
+    station.commands.clear()
+    station.say(EpisodeEvent.FAILURE)
+    station.until(lambda: any(np.allclose(c.points[0].positions, goal, atol=1e-9) for c in station.commands), "the reset pose")
+    path = np.array([command.points[0].positions for command in station.commands])
+    path = path[: int(np.argmax(np.isclose(path, goal, atol=1e-9).all(1))) + 1]
+    part = (path - begin) / (goal - begin)  # of the way, each joint
+    straight = np.isclose(part, part[:, :1], atol=1e-6).all(1)
+    assert straight[-1] and straight[-2] and 0.0 < part[-2, 0] < 1.0, part

@@ -53,12 +53,12 @@ class _Policy:
 class _Rig:
     """Drives a loop like the node does in lockstep."""
 
-    def __init__(self, plan=None, counters=None, task=TASK):
+    def __init__(self, plan=None, counters=None, task=TASK, hold_ticks=0):
         self.controller, self.policy = _Controller(), _Policy()
         self.task, self.now, self.steps = task, 0, []
         plan = plan or Plan(demonstrations=0, training_steps=100, evaluation_episodes=0, seed=3)
         counters = counters or Counters("run")
-        self.loop = ControlLoop(task, self.controller, self.policy, plan, counters)
+        self.loop = ControlLoop(task, self.controller, self.policy, plan, counters, hold_ticks)
         self.resets = []
         self.follow(self.loop.start())
 
@@ -76,7 +76,9 @@ class _Rig:
     def tick(self, reward=0.0, success=False, teleop=None, again=False):
         self.now += 0 if again else 1
         self.loop.reward(self.now * TICK_NS, reward, success)
-        return self.follow(self.loop.tick(self.observation(), JOINTS, teleop))
+        outcome = self.loop.observe(self.observation(), JOINTS)
+        outcome.joints = self.loop.act(self.observation(), JOINTS, teleop)
+        return self.follow(outcome)
 
 
 def _indices(steps):
@@ -115,7 +117,8 @@ def test_a_success_seen_a_tick_late_drops_the_action_already_taken():
     rig.tick()
     for _ in range(2):  # real time: observations come, rewards do not yet
         rig.now += 1
-        rig.follow(rig.loop.tick(rig.observation(), JOINTS, None))
+        rig.follow(rig.loop.observe(rig.observation(), JOINTS))
+        rig.loop.act(rig.observation(), JOINTS, None)
     assert rig.steps == []
     rig.follow(rig.loop.reward(2 * TICK_NS, 1.0, True))
     assert _indices(rig.steps) == [(0, True, False, False, True), (1, False, True, True, False)]
@@ -131,6 +134,74 @@ def test_a_person_overrides_the_policy_and_the_pose_is_latched_on_take_over():
     np.testing.assert_array_equal(rig.steps[1].action, [1, -1, 0, 1])
     assert [call for call in rig.controller.calls if isinstance(call, str)] == ["latch", "latch_position", "latch_position"]
     assert rig.loop.counters.interventions == 1
+
+
+def _held(success_at, hold_ticks, mode=Mode.DEMONSTRATION, ticks=12, judge_at=None):
+    """Steps of the first episode whose observations from `success_at` on show success, or that a person judges."""
+    plan = Plan(demonstrations=1 if mode is Mode.DEMONSTRATION else 0, training_steps=100, evaluation_episodes=0, seed=0)
+    rig = _Rig(plan, hold_ticks=hold_ticks)
+    for number in range(1, ticks + 1):
+        success = success_at is not None and success_at <= number < success_at + 3
+        rig.tick(reward=float(success), success=success)
+        if number == judge_at:
+            rig.loop.judge(True, rig.now * TICK_NS)
+    return [step for step in rig.steps if step.episode == 0], rig
+
+
+def test_a_demonstration_goes_on_after_success_beyond_the_time_limit_and_is_then_terminal():
+    steps, rig = _held(success_at=5, hold_ticks=4)
+    # The image of observation 5 is the fifth one: step 3 led to it. Four more steps, whatever their rewards, then the end.
+    assert [step.reward for step in steps] == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, None]
+    assert len(steps) > TASK.max_ticks + 1
+    assert steps[-1].is_terminal and steps[-1].success
+    assert rig.loop.counters.demonstrations == 1
+    for step in steps:
+        check_step(step, TASK)
+
+
+def test_training_episodes_end_at_success_whatever_demonstrations_do():
+    steps, _ = _held(success_at=4, hold_ticks=4, mode=Mode.TRAINING)
+    assert [step.reward for step in steps] == [0.0, 0.0, 1.0, None]
+
+
+def test_a_person_who_says_success_begins_the_rest_of_the_demonstration_too():
+    steps, rig = _held(success_at=None, hold_ticks=3, judge_at=2)
+    assert [step.reward for step in steps] == [0.0, 1.0, 0.0, 0.0, 0.0, None]
+    assert steps[-1].is_terminal and steps[-1].success and rig.loop.counters.demonstrations == 1
+
+
+def test_a_person_who_says_failure_after_success_counts():
+    rig = _Rig(Plan(demonstrations=1, training_steps=10, evaluation_episodes=0, seed=0), hold_ticks=10)
+    for number in range(1, 4):
+        rig.tick(reward=float(number == 2), success=number == 2)
+    rig.loop.judge(False, rig.now * TICK_NS)
+    rig.tick(reward=1.0, success=True)
+    assert rig.steps[-1].is_terminal and not rig.steps[-1].success
+    assert rig.loop.counters.demonstrations == 0 and rig.loop.counters.demonstration_attempts == 1
+
+
+def test_a_success_key_that_is_held_rewards_one_step_not_every_one():
+    rig = _Rig(Plan(demonstrations=1, training_steps=10, evaluation_episodes=0, seed=0), hold_ticks=4)
+    rig.tick()
+    while rig.loop.in_episode and rig.loop.mode is Mode.DEMONSTRATION:
+        rig.loop.judge(True, rig.now * TICK_NS)
+        rig.tick()
+    steps = [step for step in rig.steps if step.episode == 0]
+    assert [step.reward for step in steps] == [1.0, 0.0, 0.0, 0.0, 0.0, None]
+    assert steps[-1].success and rig.loop.counters.demonstrations == 1
+
+
+def test_after_a_reset_the_person_can_take_over_at_once():
+    drive = Teleop(True, np.full(4, -1.0, np.float32))
+    rig = _Rig()
+    rig.tick(teleop=drive)
+    rig.loop.judge(False, rig.now * TICK_NS)
+    rig.tick(teleop=drive)  # the last observation: the arm goes back
+    assert len(rig.resets) == 2
+    for teleop in (Teleop(False), drive, Teleop(False), drive):
+        rig.tick(teleop=teleop)
+    rig.tick()
+    assert [step.intervention for step in rig.steps if step.episode == 1] == [False, True, False, True]
 
 
 def test_demonstrations_come_first_count_only_when_they_succeed_and_need_no_policy():

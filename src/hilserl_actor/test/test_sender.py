@@ -2,6 +2,7 @@
 """A full disk holds the arm and loses no step."""
 
 import numpy as np
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.serialization import deserialize_message
 
 from hilserl_actor.sender import StepSender
@@ -49,6 +50,22 @@ def test_acknowledged_steps_are_not_sent_again(tmp_path):
     published.clear()
     sender.acknowledge(StepAck(run_id="run", received_through=1))
     assert _sequences(published) == [2]
+
+
+def test_a_step_that_dds_refuses_is_said_and_sent_again(tmp_path):
+    published, complaints, refuse = [], [], [True]
+
+    def publish(payload):
+        if refuse:
+            raise RCLError("cannot publish data")
+        published.append(payload)
+
+    sender = StepSender(tmp_path, TASK, 32, 0.0, publish, complaints.append)
+    sender.put([_step(1)])
+    assert complaints == ["a step could not be sent and will be sent again: cannot publish data"] and not sender.blocked
+    refuse.clear()
+    sender.flush()
+    assert _sequences(published) == [1]
 
 
 def test_without_a_spool_each_step_is_published_once():

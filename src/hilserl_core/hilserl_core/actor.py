@@ -76,6 +76,14 @@ class Actor:
         self._low = torch.tensor(normalization.state_min)
         self._range = torch.tensor(normalization.state_max) - self._low
 
+    def warm_up(self) -> None:
+        """Compute once for nothing: a process's first pass takes a hundred times as long, which no tick should have to."""
+        size = self.task.image_size
+        with torch.inference_mode():
+            features = self.features({camera: np.zeros((size, size, 3), np.uint8) for camera in self.task.cameras})
+            mean, std = self.policy.actor(features.unsqueeze(0), torch.zeros(1, self.task.state_size))
+            sample_action(mean, std, torch.zeros(mean.shape))
+
     def features(self, images: Mapping[str, np.ndarray]) -> torch.Tensor:
         """camera -> (H, W, 3) uint8 to features of the image encoder, (cameras, C, H', W') float32."""
         return self._encode(np.stack([images[camera] for camera in self.task.cameras]))

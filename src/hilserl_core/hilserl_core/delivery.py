@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import OrderedDict
 from pathlib import Path
 
 from hilserl_core.step_log import StepLog
+
+MOST_RESEND_S = 8.0
+"""While nothing is acknowledged, the time until steps are sent again doubles up to this."""
 
 
 class DeliveryError(ValueError):
@@ -24,10 +29,12 @@ class Outbox:
         self.log = StepLog(folder)
         self.window = window
         self.resend_s = resend_s
-        self._watermark = Path(folder) / "acknowledged"
+        self._watermark = os.open(Path(folder) / "acknowledged", os.O_RDWR | os.O_CREAT, 0o644)
         first = min(self.log.sequences(), default=0)
         self.acknowledged = max(self._read_watermark(), first - 1)  # acknowledged segments are deleted
         self.last = max(self.log.last, self.acknowledged)
+        self._wait_s = resend_s
+        self._resend_at_s = 0.0  # when the wait may double next
         self._in_flight: OrderedDict[int, float] = OrderedDict()  # sequence -> when it was sent
         self._asked_again: set[int] = set()
         self._next = self.acknowledged + 1
@@ -35,8 +42,8 @@ class Outbox:
 
     def _read_watermark(self) -> int:
         try:
-            return int(self._watermark.read_text())
-        except (FileNotFoundError, ValueError):
+            return int(os.pread(self._watermark, 20, 0))
+        except ValueError:
             return 0
 
     def put(self, sequence: int, payload: bytes) -> None:
@@ -52,8 +59,14 @@ class Outbox:
         return self.last - self.acknowledged
 
     def due(self, now_s: float) -> list[tuple[int, bytes]]:
-        """What to publish now: steps never sent, steps asked for again, steps unanswered for `resend_s`."""
-        overdue = [number for number, sent in self._in_flight.items() if now_s - sent >= self.resend_s]
+        """What to publish now: steps never sent, steps asked for again, steps unanswered for `resend_s`.
+
+        That time doubles with each round in which nothing was acknowledged: a receiver that is away is not flooded.
+        """
+        overdue = [number for number, sent in self._in_flight.items() if now_s - sent >= self._wait_s]
+        if overdue and now_s >= self._resend_at_s:
+            self._wait_s = min(2 * self._wait_s, max(MOST_RESEND_S, self.resend_s))
+            self._resend_at_s = now_s + self._wait_s / 2
         again = sorted(self._asked_again.intersection(self._in_flight).union(overdue))
         self._asked_again.clear()
         self.resent += len(again)
@@ -79,6 +92,7 @@ class Outbox:
         if received_through < self.acknowledged:
             self._go_back(received_through)
         if received_through > self.acknowledged:
+            self._wait_s = self.resend_s
             self._next = max(self._next, received_through + 1)
             for number in [number for number in self._in_flight if number <= received_through]:
                 del self._in_flight[number]
@@ -99,18 +113,13 @@ class Outbox:
         self._in_flight.clear()
 
     def _watermark_save(self) -> None:
-        """Rarely needed (it only saves sending twice), so neither synced nor saved for every step."""
-        if self.acknowledged % 16 == 0 or self.pending == 0:
-            part = self._watermark.with_suffix(".part")
-            try:
-                part.write_text(str(self.acknowledged))
-                part.replace(self._watermark)
-            except OSError:
-                part.unlink(missing_ok=True)
+        """Only saves sending twice, so it is neither synced nor a new file each time, which may wait for the disk."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._watermark, b"%020d" % self.acknowledged, 0)
 
     def close(self) -> None:
         """Sync and close the spool."""
-        self._watermark_save()
+        os.close(self._watermark)
         self.log.close()
 
 

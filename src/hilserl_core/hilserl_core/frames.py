@@ -13,12 +13,12 @@ from hilserl_core.normalization import IMAGE_MEAN, IMAGE_STD
 
 def shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
     """Move the contents of images (..., H, W, C) by pixels, repeating the border; a view when nothing moves."""
-    if down == 0 and right == 0:
-        return image
-    height, width = image.shape[-3:-1]
-    rows = np.clip(np.arange(height) - down, 0, height - 1)
-    columns = np.clip(np.arange(width) - right, 0, width - 1)
-    return image[..., rows[:, None], columns, :]
+    for axis, by in ((-3, down), (-2, right)):
+        if by:
+            edge = np.take(image, [0 if by > 0 else -1], axis)
+            image = np.roll(image, by, axis)
+            np.moveaxis(image, axis, 0)[slice(0, by) if by > 0 else slice(by, None)] = np.moveaxis(edge, axis, 0)
+    return image
 
 
 def shifted_normalized(frames: np.ndarray, slots: np.ndarray, shifts: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:

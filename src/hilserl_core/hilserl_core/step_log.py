@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ class StepLog:
         self._offset = 0
         self._in_segment = 0
         self.bytes_dropped = 0
+        self._finishing: threading.Thread | None = None
         self._reader: tuple[Path, int] | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -106,8 +108,7 @@ class StepLog:
         self._in_segment += 1
 
     def _new_segment(self, sequence: int) -> None:
-        self.sync()
-        self._close_file()
+        self._finish_segment()
         path = self.folder / f"{sequence:012d}.steps"
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -138,8 +139,27 @@ class StepLog:
             path.unlink(missing_ok=True)
             self._index = {number: place for number, place in self._index.items() if place[0] != path}
 
+    def _finish_segment(self) -> None:
+        """Force the full segment onto the disk and close it, in the background: the caller may be moving an arm."""
+        self._wait_for_finished()
+        if self._file is not None:
+            file, self._file = self._file, None
+
+            def finish() -> None:
+                with os.fdopen(file, "rb", buffering=0):
+                    os.fsync(file)
+
+            self._finishing = threading.Thread(target=finish, name="sync", daemon=True)
+            self._finishing.start()
+
+    def _wait_for_finished(self) -> None:
+        if self._finishing is not None:
+            self._finishing.join()
+            self._finishing = None
+
     def sync(self) -> None:
         """Force what was appended onto the disk."""
+        self._wait_for_finished()
         if self._file is not None:
             os.fsync(self._file)
 

@@ -16,12 +16,15 @@ class Timings:
     def __init__(self, keep: int = 50_000) -> None:
         self.keep = keep
         self._samples: dict[str, list[float]] = defaultdict(list)
+        self._keys: dict[str, list[int]] = defaultdict(list)
 
-    def add(self, name: str, seconds: float) -> None:
-        """One sample."""
+    def add(self, name: str, seconds: float, key: int | None = None) -> None:
+        """One sample. key: what it belongs to, such as a step's number, to be joined with another node's samples."""
         samples = self._samples[name]
         if len(samples) < self.keep:
             samples.append(seconds)
+            if key is not None:
+                self._keys[name].append(key)
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Count, median, 99th percentile and maximum [s] of each."""
@@ -36,5 +39,8 @@ class Timings:
         }
 
     def save(self, path: Path) -> None:
-        """Write the summary as JSON."""
-        path.write_text(json.dumps(self.summary(), indent=1))
+        """Write the summary as JSON, with `samples`, key -> seconds, where there are keys."""
+        summary: dict[str, dict] = self.summary()
+        for name, keys in self._keys.items():
+            summary[name]["samples"] = dict(zip(keys, self._samples[name], strict=True))
+        path.write_text(json.dumps(summary))

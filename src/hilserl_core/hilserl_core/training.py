@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,7 +21,7 @@ from hilserl_core.normalization import Normalization
 from hilserl_core.parameters import export_frozen, export_parameters
 from hilserl_core.policy import Policy, PolicySpec
 from hilserl_core.pretraining import EncoderPretraining
-from hilserl_core.replay import Replay
+from hilserl_core.replay import Batch, Replay
 from hilserl_core.sac import Sac, SacConfig
 from hilserl_core.step import Mode, Step, check_step
 from hilserl_core.task import TaskSpec
@@ -92,11 +92,13 @@ class Trainer:
         self._queue: deque[Step] = deque()
         self._held: list[Step] = []  # demonstrations as pixels, until the encoder is trained
         self._stored = 0
+        self._owed = 0  # steps stored by `store_waiting` whose updates are still to be made
         self._pretraining: EncoderPretraining | None = None
         self._warm_up = 0
         self._measures: dict[str, torch.Tensor] = {}
         self._frame_encoder: FrameEncoder | None = None
         self.on_stored: Callable[[], None] = lambda: None  # called when a step has become usable, before its updates
+        self.between_updates: Callable[[], None] = lambda: None  # called before each batch of `_train` is drawn
         if config.demonstrations == 0:
             self._begin(Normalization.default(task))
             self._start_training()
@@ -129,17 +131,21 @@ class Trainer:
         """Whether steps that a checkpoint has been trained on are still to be stored."""
         return self.steps_taken < self._resume_after
 
-    def store_all_but(self, count: int) -> None:
-        """Take the oldest steps waiting without making the updates owed for them, until `count` are left."""
-        while self.phase is Phase.TRAINING and len(self._queue) > count:
-            self._take(self._queue.popleft(), train=False)
+    def store_waiting(self, most_owed: int) -> None:
+        """In training, store all steps waiting at once, so that updates can use them; `work` makes up for their updates later.
+
+        Updates are owed for at most `most_owed` steps. What is computed then depends on when steps arrived.
+        """
+        while self.phase is Phase.TRAINING and self._queue:
+            self._owed += self._take(self._queue.popleft())
+        self._owed = min(self._owed, most_owed)
 
     # Work -------------------------------------------------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
         """Whether `work` has anything to do."""
-        return bool(self._queue) or self.phase in (Phase.PRETRAINING, Phase.WARMING_UP)
+        return bool(self._queue or self._owed) or self.phase in (Phase.PRETRAINING, Phase.WARMING_UP)
 
     def work(self, budget_s: float = 0.0) -> int:
         """Do the next slices of work until the budget is spent, at least one when there is one.
@@ -150,10 +156,10 @@ class Trainer:
         self._set_threads(self.config.threads)
         end, slices = time.monotonic() + budget_s, 0
         while self.busy:
-            trained = self.training_steps
+            updates = self.sac.steps
             self._slice()
             slices += 1
-            if self.training_steps != trained or time.monotonic() >= end:
+            if (self.phase is Phase.TRAINING and self.sac.steps != updates) or time.monotonic() >= end:
                 break
         return slices
 
@@ -168,14 +174,18 @@ class Trainer:
             self._pretrain()
         elif self.phase is Phase.WARMING_UP:
             self._warm()
-        else:
-            self._take(self._queue.popleft())
+        elif self._owed:
+            self._owed -= 1
+            self._train()
+        elif self._take(self._queue.popleft()):
+            self._train()
 
-    def _take(self, step: Step, train: bool = True) -> None:
+    def _take(self, step: Step) -> bool:
+        """Store a step; whether it owes updates."""
         self.steps_taken += 1
         owes = step.mode == Mode.TRAINING and step.action is not None
         self.training_steps += owes
-        if self.steps_taken > self._resume_after:
+        if self.steps_taken > self._resume_after and step.run_id:  # imported demonstrations have none
             self.trained_through = (step.run_id, step.sequence)
         if step.mode == Mode.DEMONSTRATION and step.is_last and step.success:
             self.demonstrations += 1
@@ -184,20 +194,21 @@ class Trainer:
             self.on_stored()
             if self.demonstrations >= self.config.demonstrations:
                 self._begin_pretraining()
-            return
+            return False
         self._store(step)
         self.on_stored()
-        if train and owes and self.steps_taken > self._resume_after and self.replay.size:
-            self._train()
+        return owes and self.steps_taken > self._resume_after and self.replay.size > 0
 
     def _train(self) -> None:
         """The updates owed for one training step."""
         batch_size = self.sac_config.batch_size
-        batches = (
-            self.replay.sample(batch_size, self.draws, max_shift=self.config.max_shift)
-            for _ in range(self.sac_config.utd_ratio)
-        )
-        self._measures |= self.sac.update(batches, self.noise)
+
+        def batches() -> Iterator[Batch]:
+            for _ in range(self.sac_config.utd_ratio):
+                self.between_updates()
+                yield self.replay.sample(batch_size, self.draws, max_shift=self.config.max_shift)
+
+        self._measures |= self.sac.update(batches(), self.noise)
 
     # Before training --------------------------------------------------------------------------------------------------
 

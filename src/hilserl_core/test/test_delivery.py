@@ -57,6 +57,16 @@ def test_exactly_once_in_order_through_loss_repetition_reordering_and_restarts(t
     assert [payload for _, payload in learner.journal.records()] == [_payload(n) for n in range(1, count + 1)]
 
 
+def test_what_was_acknowledged_is_not_sent_again_after_a_kill(tmp_path):
+    outbox = Outbox(tmp_path)
+    for sequence in range(1, 8):
+        outbox.put(sequence, _payload(sequence))
+    outbox.due(0.0)
+    outbox.acknowledge(5, [])
+    again = Outbox(tmp_path)  # the first was never closed
+    assert again.acknowledged == 5 and [sequence for sequence, _ in again.due(0.0)] == [6, 7]
+
+
 def test_at_most_the_window_is_in_flight(tmp_path):
     outbox = Outbox(tmp_path, window=32)
     for sequence in range(1, 101):
@@ -76,6 +86,16 @@ def test_what_is_missing_is_sent_at_once_and_the_rest_only_when_overdue(tmp_path
     assert outbox.due(0.2) == []
     assert [number for number, _ in outbox.due(1.05)] == [2, 4, 5]
     assert outbox.resent == 4
+
+
+def test_a_receiver_that_is_away_is_asked_ever_less_often_until_it_answers(tmp_path):
+    outbox = Outbox(tmp_path, resend_s=1.0)
+    outbox.put(1, _payload(1))
+    outbox.put(2, _payload(2))
+    sent = [tick / 10 for tick in range(400) if outbox.due(tick / 10)]
+    assert sent == [0.0, 1.0, 3.0, 7.0, 15.0, 23.0, 31.0, 39.0]
+    outbox.acknowledge(1, [])
+    assert [number for number, _ in outbox.due(40.0)] == [2], "it is back: the usual time counts again"
 
 
 def test_unacknowledged_steps_are_sent_after_a_restart_and_numbering_goes_on(tmp_path):

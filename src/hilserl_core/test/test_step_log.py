@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The step log keeps every whole record through cuts and full disks."""
 
+import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -53,6 +55,21 @@ def test_a_cut_or_damaged_tail_loses_only_what_stands_behind_it(tmp_path_factory
     log.append(kept + 1, b"again")
     log.close()
     assert StepLog(folder).read(kept + 1) == b"again"
+
+
+def test_a_slow_disk_does_not_hold_up_whoever_appends(tmp_path, monkeypatch):
+    disk, synced = threading.Event(), []
+
+    def slow(file: int) -> None:
+        assert disk.wait(20), "the log waited for the disk while appending"
+        synced.append(file)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    log = _filled(tmp_path, 5)  # the first segment is full
+    assert log.last == 5 and not synced
+    disk.set()
+    log.close()
+    assert len(synced) == 2, "both segments are on the disk once the log is closed"
 
 
 def test_whole_segments_are_deleted_once_acknowledged(tmp_path):

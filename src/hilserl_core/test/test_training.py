@@ -74,6 +74,17 @@ def test_every_received_training_step_owes_utd_updates_exactly():
     assert trainer.training_steps == 12 and trainer.trained_through == ("run", 25)
 
 
+def test_steps_stored_at_once_are_made_up_for_up_to_a_bound():
+    trainer = trained(make_steps(training=0))
+    for step in make_steps()[10:]:
+        trainer.add(step)
+    trainer.store_waiting(most_owed=2)
+    assert trainer.steps_waiting == 0 and trainer.training_steps == 12 and trainer.sac.steps == 0 and trainer.busy
+    assert trainer.trained_through == ("run", 25) and trainer.status()["online_size"] > 0
+    work_off(trainer)
+    assert trainer.sac.steps == 2
+
+
 def test_work_stops_after_each_training_step_so_that_it_can_be_published():
     trainer = trained(make_steps(training=0))
     for step in make_steps()[10:]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from rclpy.serialization import deserialize_message
@@ -20,14 +21,18 @@ from hilserl_ros.convert import message_to_step
 
 
 class Intake:
-    """The receiving end of `steps`. The journal holds the messages' bytes as they came."""
+    """The receiving end of `steps`. The journal holds the messages' bytes as they came.
+
+    Of a run's folder it owns `journal`; `demonstrations`, which may be there, holds steps that were imported before the run.
+    """
 
     def __init__(self, folder: Path, task: TaskSpec, reserve_bytes: Callable[[], int] = lambda: 0) -> None:
-        """Raises StepLogError when the folder cannot be used."""
+        """folder: of the run. Raises StepLogError when it cannot be used."""
         self.task = task
         self.run_id = ""  # of the newest step
         self._reserve_bytes = reserve_bytes
-        self._inbox = Inbox(StepLog(folder))
+        self._imported = folder / "demonstrations"
+        self._inbox = Inbox(StepLog(folder / "journal"))
         self._room_checked_s = -1.0
 
     @property
@@ -46,7 +51,14 @@ class Intake:
         return self._inbox.journal.bytes_dropped
 
     def restore(self) -> Iterator[Step]:
-        """Every journalled step in the order of its arrival. Raises StepError when the journal is of another task."""
+        """Imported steps, whose run_id is empty, then every journalled one in the order of its arrival.
+
+        Raises StepError when they are of another task.
+        """
+        if self._imported.is_dir():
+            with closing(StepLog(self._imported)) as log:
+                for _, payload in log.records():
+                    yield message_to_step(deserialize_message(payload, StepMessage), self.task)
         for _, payload in self._inbox.journal.records():
             step = message_to_step(deserialize_message(payload, StepMessage), self.task)
             self._inbox.restore(step.run_id, step.sequence)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import array
 import dataclasses
 import hashlib
-import os
 import sys
 from pathlib import Path
 
@@ -47,7 +46,7 @@ class LearnerNode(BaseNode[LearnerParameters]):
         self._ack = self.create_publisher(StepAck, "steps/ack", qos.STEPS_ACK)
         self._status = self.create_publisher(LearnerStatus, "learner/status", qos.STATUS)
 
-        self._intake = Intake(folder / "journal", self.task, lambda: self.params.reserve_mb * 1_000_000)
+        self._intake = Intake(folder, self.task, lambda: self.params.reserve_mb * 1_000_000)
         trainer = Trainer(self.task, self._spec, self.tables["sac."], self.tables["training."])
         config = {prefix.rstrip("."): dataclasses.asdict(table) for prefix, table in self.tables.items()}
         self._curves = Curves(folder, params.tensorboard, params.wandb_project, config)
@@ -59,8 +58,6 @@ class LearnerNode(BaseNode[LearnerParameters]):
             self.get_logger().warning(f"the journal's last {self._intake.dropped_bytes} bytes were cut short by a crash")
         self.get_logger().info(found)
         self._received_before = self._intake.received
-        if not params.lockstep:
-            os.nice(5)  # on a shared computer the arm and its cameras come first
         sys.setswitchinterval(0.001)  # acknowledgements must not wait long for the training thread
         self._worker.start()
 

@@ -31,13 +31,17 @@ class PublicationSchedule:
         self.origin = 0  # the step after which training begins
 
     def see(self, step: Step) -> None:
-        """Every step, in order, before it is trained on. A new run of the actor begins in training, at its first step."""
-        if self._run_id not in (None, step.run_id):
-            self.origin = self._demonstrations = 0
-        self._run_id = step.run_id
+        """Every step, in order, before it is trained on. A new run of the actor begins in training, at its first step.
+
+        Imported steps have no run_id: they count as demonstrations, but their numbers are not the run's.
+        """
+        if step.run_id:
+            if self._run_id not in (None, step.run_id):
+                self.origin = self._demonstrations = 0
+            self._run_id = step.run_id
         if self._demonstrations and step.mode is Mode.DEMONSTRATION and step.is_last and step.success:
             self._demonstrations -= 1
-            if not self._demonstrations:
+            if not self._demonstrations and step.run_id:
                 self.origin = step.sequence
 
     def publication(self, sequence: int) -> Publication:

@@ -22,7 +22,7 @@ class LearnerParameters:
         minimum=1, maximum=10_000,
     )  # fmt: skip
     max_backlog_steps: int = parameter(
-        20, "Real time: with more steps than this waiting, the oldest are stored without updates.", minimum=1, maximum=100_000
+        20, "Real time: updates of at most this many steps are made up for, the rest is forgiven.", minimum=1, maximum=100_000
     )
     checkpoint_every_steps: int = parameter(
         1000, "Training steps between checkpoints.", minimum=1, maximum=10_000_000, tunable=True

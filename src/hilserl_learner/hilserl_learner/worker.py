@@ -48,7 +48,7 @@ class Worker:
         self.failure: BaseException | None = None
         self._publish_frozen, self._publish, self._curve, self._complain = publish_frozen, publish, curve, complain
         self._incoming: queue.SimpleQueue[tuple[Step, float]] = queue.SimpleQueue()
-        self._arrived: deque[float] = deque()
+        self._arrived: deque[tuple[int, float]] = deque()
         self._stop, self._save_now = threading.Event(), threading.Event()
         self._saved = threading.Condition()
         self._saves = 0
@@ -59,6 +59,7 @@ class Worker:
         self._counted = (time.monotonic(), 0)
         self._thread = threading.Thread(target=self._run, name="training", daemon=True)
         trainer.on_stored = self._on_stored
+        trainer.between_updates = self._catch_up
 
     @property
     def checkpoints(self) -> Path:
@@ -81,7 +82,7 @@ class Worker:
         for step in steps:
             self.schedule.see(step)
             self.trainer.add(step)
-            self._arrived.append(0.0)
+            self._arrived.append((step.sequence, 0.0))
             count += 1
         if count < self.trainer.steps_to_restore:
             raise CheckpointError(
@@ -135,19 +136,22 @@ class Worker:
                 block = False
                 self.schedule.see(step)
                 self.trainer.add(step)
-                self._arrived.append(arrived_s)
+                self._arrived.append((step.sequence, arrived_s))
         except queue.Empty:
             return
 
     def _catch_up(self) -> None:
-        """In real time the ratio is a cap: with a backlog, steps are stored without their updates."""
-        if not self.params.lockstep and self._ready:
-            self.trainer.store_all_but(self.params.max_backlog_steps)
+        """In real time a step does not wait for the updates of those before it, and the ratio is a cap."""
+        while not self.params.lockstep and self._ready:
+            self._take_incoming(block=False)
+            self.trainer.store_waiting(self.params.max_backlog_steps)
+            if self._incoming.empty():  # an episode's last two steps come together
+                break
 
     def _on_stored(self) -> None:
-        arrived_s = self._arrived.popleft()
+        sequence, arrived_s = self._arrived.popleft()
         if arrived_s and self._ready:  # before training begins, steps wait for nothing that could use them
-            self.timings.add("step_to_learner", time.time() - arrived_s)
+            self.timings.add("step_to_learner", time.time() - arrived_s, sequence)
 
     def _after_slice(self) -> None:
         """Publish, write and report what the slice made due."""

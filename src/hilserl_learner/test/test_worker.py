@@ -96,6 +96,43 @@ def test_versions_come_on_schedule_and_act_after_the_lag(tmp_path):
     assert summary["step_to_learner"]["count"] == len(_steps()) - 5, "those of training; nothing waits for a demonstration"
 
 
+def _imported_and_run():
+    """A demonstration that was imported, and the steps of a run that has none of its own."""
+    steps = _steps()
+    shown, trained = steps[:5], steps[5:]
+    first = trained[0].sequence - 1
+    return (
+        [dataclasses.replace(step, run_id="") for step in shown],
+        [dataclasses.replace(step, sequence=step.sequence - first) for step in trained],
+    )
+
+
+def test_with_imported_demonstrations_the_run_begins_in_training(tmp_path):
+    shown, trained = _imported_and_run()
+    rig = _Rig(tmp_path)
+    rig.worker.restore(shown)
+    rig.worker.start()
+    rig.until(lambda: rig.published)
+    assert rig.worker.trained_through == ("", 0), "any actor may take the first policy"
+    first = rig.published[0][0]
+    assert (first.version, first.trained_through, first.effective_from, first.next_effective_from) == (1, 0, 1, 12)
+    for step in trained:
+        rig.worker.put(step, time.time())
+    rig.until(lambda: rig.worker.trained_through == ("run", trained[-1].sequence) and not rig.worker.trainer.busy)
+    rig.worker.stop()
+    later = [publication for publication, _ in rig.published[1:]]
+    assert (later[0].version, later[0].effective_from) == (1, 1), "once more, for the run that has begun"
+    assert [(p.version, p.trained_through, p.effective_from) for p in later[1:3]] == [(2, 4, 12), (3, 8, 16)]
+
+    again = _Rig(tmp_path)
+    found = again.worker.restore([*shown, *trained])
+    assert found.startswith("35 steps in the journal, continuing from")
+    again.worker.start()
+    again.until(lambda: again.worker.trained_through == ("run", trained[-1].sequence) and not again.worker.trainer.busy)
+    again.worker.stop()
+    assert again.worker.trainer.parameters() == rig.worker.trainer.parameters()
+
+
 def test_no_step_waits_for_the_first_checkpoint(tmp_path):
     rig, there = _Rig(tmp_path), []
     rig.worker._publish = lambda data, publication: there.append((tmp_path / "checkpoints" / "last").exists())

@@ -11,10 +11,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import rclpy
+import yaml
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
+from dataset_recorder.settings import RecorderParameters
 from hilserl_actor.settings import ActorParameters
 from hilserl_core.policy import PolicySpec
 from hilserl_core.sac import SacConfig
@@ -23,12 +25,18 @@ from hilserl_core.training import TrainingConfig
 from hilserl_learner.settings import LearnerParameters
 from hilserl_ros.parameters import Entry, entries
 from reach_grasp.process import background
+from reach_grasp.task_files import task_of
+from reward_classifier_node.artifact import write_artifact
+from reward_classifier_node.model import Classifier, Shape
+from reward_classifier_node.node_settings import ClassifierNodeParameters
+from reward_classifier_node.settings import ClassifierSettings
+from reward_classifier_node.trunk import new_trunk
 from so101_sim.config import WorldConfig
 from so101_sim.operator import OperatorConfig
 from so101_sim.operator_node import OperatorParameters
 from so101_sim.sim_node import SimParameters
 
-NODES = ("sim", "operator", "actor", "learner")
+NODES = ("sim", "operator", "reward_classifier", "recorder", "actor", "learner")
 TABLES: tuple[tuple[str, str, type], ...] = (
     ("Every node: the task", "task.", TaskSpec),
     ("Actor and learner: the network", "policy.", PolicySpec),
@@ -36,6 +44,8 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("learner", "", LearnerParameters),
     ("learner: the algorithm", "sac.", SacConfig),
     ("learner: from demonstrations to training", "training.", TrainingConfig),
+    ("recorder", "", RecorderParameters),
+    ("reward_classifier", "", ClassifierNodeParameters),
     ("sim", "", SimParameters),
     ("sim: the world", "world.", WorldConfig),
     ("operator", "", OperatorParameters),
@@ -53,13 +63,27 @@ TEXTS = {
     "learner/status": "Phase, counters and the newest measures of the learner.",
     "policy": "The trained parameters the actor needs, as safetensors bytes.",
     "policy/frozen": "Image encoder and normalisation, which stay as they are during a run.",
-    "reward": "What the image with this stamp says about success.",
+    "reward": "What the image with this stamp says about success; without a classifier, sim publishes its truth here too.",
+    "reward/image": "What the classifier saw, with its verdict, while somebody watches.",
     "steps": "Every step of every episode, numbered; sent again until acknowledged.",
-    "steps/ack": "What the learner has journalled, and what it lacks.",
+    "steps/ack": "What the learner has journalled (without one: what the recorder has on disk), and what it lacks.",
+    "truth": "What the simulator knows: probability 1 while the cube is pinched in this frame, success after three in a row.",
     "teleop": "What the person wants, in the policy's action space.",
     "wrist/camera_info": "Pinhole model of the wrist camera.",
     "wrist/image_raw": "The camera the policy sees.",
+    "diagnostics": "How the recorder fares (bags, messages, messages dropped) and the classifier (rate, latency, skipped).",
+    "leader/joint_states": "The leader arm's joints.",
     "learner/save_checkpoint": "Write a checkpoint now.",
+    "recorder/change_state": "Move the recorder to another lifecycle state.",
+    "recorder/discard_episode": "Forget the episode that is being recorded.",
+    "recorder/get_available_states": "The recorder's lifecycle states.",
+    "recorder/get_available_transitions": "Transitions possible from the recorder's state.",
+    "recorder/get_state": "The recorder's lifecycle state.",
+    "recorder/get_transition_graph": "All transitions between the recorder's states.",
+    "recorder/rerecord_episode": "Forget the episode that is being recorded and begin it again.",
+    "recorder/start_episode": "Begin a bag by hand.",
+    "recorder/stop_episode": "End the bag.",
+    "recorder/transition_event": "Changes of the recorder's lifecycle state.",
     "sim/reset": "Put the world into the state a seed determines.",
 }
 _HIDDEN = ("/parameter_events", "/rosout")
@@ -70,7 +94,7 @@ moves under any namespace. This page is generated: `python -m reach_grasp.refere
 """
 
 
-def graph(domain: int, timeout_s: float = 120.0) -> tuple[list[list[str]], list[list[str]]]:
+def graph(domain: int, timeout_s: float = 240.0) -> tuple[list[list[str]], list[list[str]]]:
     """Start a training, read its ROS graph. Returns the rows of the table of topics and of that of services.
 
     Raises TimeoutError when a node does not come up.
@@ -80,18 +104,37 @@ def graph(domain: int, timeout_s: float = 120.0) -> tuple[list[list[str]], list[
         context = Context()
         rclpy.init(context=context, domain_id=domain)
         node = rclpy.create_node("reference", context=context)
+        config = path / "all.yaml"  # a simulation leaves out what is only drawn for the recorder
+        everything = {"/**/recorder": {"ros__parameters": {"topics": list(RecorderParameters().topics)}}}
+        config.write_text(yaml.safe_dump(everything))
+        _write_classifier(path / "classifier")
+        arguments = {"run": path / "run", "record": "true", "config": config, "classifier": path / "classifier"}
         try:
-            with background("train", {"run": path / "run"}, path / "log.txt", {"ROS_DOMAIN_ID": str(domain)}):
+            with background("train", arguments, path / "log.txt", {"ROS_DOMAIN_ID": str(domain)}):
                 end = time.monotonic() + timeout_s
                 wanted = {name.split("/")[-1] for name in NODES}
-                while not (wanted <= set(node.get_node_names()) and _services(node, "learner")):
+                while not (wanted <= set(node.get_node_names()) and _services(node, "learner") and _all_recorded(node)):
                     if time.monotonic() > end:
                         raise TimeoutError(f"the nodes did not come up: {(path / 'log.txt').read_text()[-2000:]}")
-                    time.sleep(0.1)
+                    time.sleep(0.5)  # each look costs the nodes time too
                 return _topics(node), [row for name in NODES for row in _services(node, name)]
         finally:
             node.destroy_node()
             rclpy.shutdown(context=context)
+
+
+def _write_classifier(folder: Path) -> None:
+    """One that knows nothing: its node is there for its topics."""
+    settings, task = ClassifierSettings(), task_of(None)
+    write_artifact(folder, Classifier(Shape.of(settings, task), new_trunk(settings)), task, 0.5, {})
+
+
+def _all_recorded(node: Node) -> bool:
+    """Whether the classifier has begun, and the recorder has found every topic that somebody publishes."""
+    taken = {topic.removeprefix("/") for topic, _ in node.get_subscriber_names_and_types_by_node("recorder", "/")}
+    judged = node.get_publisher_names_and_types_by_node("reward_classifier", "/")
+    found = all(topic in taken or not node.count_publishers(topic) for topic in RecorderParameters().topics)
+    return found and "/reward/image" in dict(judged)
 
 
 def _topics(node: Node) -> list[list[str]]:

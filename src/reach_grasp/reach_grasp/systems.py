@@ -10,6 +10,7 @@ from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 
+from reach_grasp.demonstrations import imported
 from reach_grasp.errors import CommandError
 from so101_description import urdf_path
 
@@ -79,7 +80,13 @@ RUN = Argument("run", "outputs/train", "Folder of the run. A run that is there a
 PACE = Argument(
     "real_time_factor", "0.0", "Pace of the simulation: 1.0 is real time, 0.0 is as fast as the machine goes.", float
 )
-DEMONSTRATIONS = Argument("demonstrations", "20", "Successful demonstrations to take before training.", int)
+DEMONSTRATIONS = Argument(
+    "demonstrations", "20", "Successful demonstrations to have before training; those imported into the run count.", int
+)
+RECORD = Argument("record", "false", "Also record every episode as a bag, in the folder bags of the run.", bool)
+CLASSIFIER = Argument(
+    "classifier", "", "Folder of a reward classifier that says what success is. In simulation, none: the simulator's truth."
+)
 STEPS = Argument("steps", "6000", "Steps to train for; 6000 are ten minutes of robot time at 10 Hz.", int)
 CHECKPOINT = Argument("checkpoint", "outputs/train/checkpoints/last", "Folder of the checkpoint to evaluate.")
 EPISODES = Argument("episodes", "100", "Episodes to evaluate.", int)
@@ -124,9 +131,11 @@ class _Builder:
         lockstep: whether a simulation waits for an actor's answers.
         """
         simulated = self.values["sim"]
-        pace = {"real_time_factor": self.values["real_time_factor"], **({} if lockstep else {"lockstep": False})}
+        changed = {"real_time_factor": self.values["real_time_factor"], **({} if lockstep else {"lockstep": False})}
+        if self.values.get("classifier"):
+            changed["publish_reward"] = False
         return [
-            self.node("so101_sim", "sim", pace, condition=simulated),
+            self.node("so101_sim", "sim", changed, condition=simulated),
             self.node("so101_sim", "operator", {"seed": self.values.get("seed", 0)}, condition=simulated and person),
             self.node("so101_driver", "follower", condition=not simulated),
             self.node("so101_driver", "camera", condition=not simulated),
@@ -149,9 +158,32 @@ class _Builder:
 
     def learner(self) -> NodeSpec:
         parameters = {"folder": _folder(self.values["run"]), "training.seed": self.values["seed"]}
-        if "demonstrations" in self.values:
-            parameters["training.demonstrations"] = self.values["demonstrations"]
+        parameters["training.demonstrations"] = max(self.values["demonstrations"], self._imported)
         return self.node("hilserl_learner", "learner", parameters, respawn=True)
+
+    @property
+    def _imported(self) -> int:
+        """Demonstrations that the run has already."""
+        found = imported(Path(_folder(self.values["run"])))
+        return found.episodes if found is not None else 0
+
+    def classifier(self) -> NodeSpec:
+        chosen = self.values["classifier"]
+        if chosen and not Path(_folder(chosen)).is_dir():
+            raise CommandError(f"the classifier {_folder(chosen)} does not exist; make one with reach-grasp train-classifier")
+        return self.node(
+            "reward_classifier_node", "reward_classifier", {"artifact": _folder(chosen)}, condition=bool(chosen), respawn=True
+        )
+
+    def recorder(self) -> NodeSpec:
+        parameters = {"folder": str(Path(_folder(self.values["run"])) / "bags")}
+        return self.node("dataset_recorder", "recorder", parameters, condition=self.values["record"])
+
+    def trainee(self) -> NodeSpec:
+        """The actor in training; it takes the demonstrations that are not there yet."""
+        left = max(0, self.values["demonstrations"] - self._imported)
+        plan = {"demonstrations": left, "training_steps": self.values["steps"]}
+        return self.actor({"mode": "train", **plan, "wait_for_recorder": self.values["record"]})
 
     def actor(self, parameters: Mapping[str, Any]) -> NodeSpec:
         shared = {"folder": _folder(self.values["run"]), "seed": self.values["seed"]}
@@ -162,18 +194,20 @@ def _folder(text: str) -> str:
     return str(Path(text).expanduser().resolve())
 
 
-def _training(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"mode": "train", "demonstrations": values["demonstrations"], "training_steps": values["steps"]}
-
-
 def _train(values: Mapping[str, Any]) -> list[NodeSpec]:
     builder = _Builder(values, "train")
-    return [*builder.world(person=True), builder.actor(_training(values)), builder.learner()]
+    return [*builder.world(person=True), builder.classifier(), builder.recorder(), builder.trainee(), builder.learner()]
 
 
 def _robot(values: Mapping[str, Any]) -> list[NodeSpec]:
     builder = _Builder(values, "train")
-    return [*builder.world(person=True), builder.actor(_training(values))]
+    return [*builder.world(person=True), builder.classifier(), builder.recorder(), builder.trainee()]
+
+
+def _record(values: Mapping[str, Any]) -> list[NodeSpec]:
+    builder = _Builder({**values, "record": True}, "record")
+    plan = {"mode": "train", "demonstrations": values["demonstrations"], "training_steps": 0, "wait_for_recorder": True}
+    return [*builder.world(person=True), builder.classifier(), builder.recorder(), builder.actor(plan)]
 
 
 def _learner(values: Mapping[str, Any]) -> list[NodeSpec]:
@@ -199,13 +233,13 @@ SYSTEMS: dict[str, System] = {
         System(
             "train",
             "The whole training: arm, person, actor and learner on one computer.",
-            (*COMMON, RUN, DEMONSTRATIONS, STEPS, PACE),
+            (*COMMON, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
             _train,
         ),
         System(
             "robot",
             "The robot's half of a training: arm, person and actor. The learner runs elsewhere in the same ROS domain.",
-            (*COMMON, RUN, DEMONSTRATIONS, STEPS, PACE),
+            (*COMMON, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
             _robot,
         ),
         System(
@@ -213,6 +247,18 @@ SYSTEMS: dict[str, System] = {
             "The learner's half of a training, on a computer of its own.",
             (SIM, SEED, CONFIG, LOG_LEVEL, NAMESPACE, RUN, DEMONSTRATIONS),
             _learner,
+        ),
+        System(
+            "record",
+            "Demonstrations alone, each a bag: for a dataset, a reward classifier and a training that begins with them.",
+            (
+                *COMMON,
+                Argument("run", "outputs/record", "Folder of the recording; one that is there already is continued."),
+                Argument("demonstrations", "20", "Successful demonstrations to take; failures come on top.", int),
+                PACE,
+                CLASSIFIER,
+            ),
+            _record,
         ),
         System(
             "eval",

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from ament_index_python.packages import get_package_share_directory
 
+from dataset_recorder.settings import RecorderParameters
 from hilserl_actor.settings import ActorParameters
 from hilserl_core.policy import PolicySpec
 from hilserl_core.task import TaskSpec
@@ -17,6 +18,7 @@ from hilserl_learner.learner_node import TABLES as LEARNER_TABLES
 from hilserl_learner.settings import LearnerParameters
 from hilserl_ros.parameters import build, entries
 from reach_grasp.systems import nodes_of
+from reward_classifier_node.node_settings import ClassifierNodeParameters
 from so101_sim.config import WorldConfig
 from so101_sim.operator import OperatorConfig
 from so101_sim.operator_node import OperatorParameters
@@ -28,6 +30,8 @@ NODES: dict[str, dict[str, type]] = {
     "operator": {"": OperatorParameters, "person.": OperatorConfig},
     "actor": {"": ActorParameters},
     "learner": {"": LearnerParameters, **LEARNER_TABLES},
+    "recorder": {"": RecorderParameters},
+    "reward_classifier": {"": ClassifierNodeParameters},
 }
 
 
@@ -50,7 +54,7 @@ def check(values: dict[str, Any], tables: dict[str, type]) -> None:
             build(table, mine, prefix)
 
 
-@pytest.mark.parametrize("name", ["task", "policy", "sim", "train", "eval"])
+@pytest.mark.parametrize("name", ["task", "policy", "sim", "train", "record", "eval"])
 def test_every_key_of_a_file_is_declared_by_its_node(name):
     file = Path(get_package_share_directory("reach_grasp")) / "config" / f"{name}.yaml"
     for target, content in yaml.safe_load(file.read_text()).items():
@@ -58,7 +62,7 @@ def test_every_key_of_a_file_is_declared_by_its_node(name):
         check(flat(content["ros__parameters"]), tables)
 
 
-@pytest.mark.parametrize("system", ["train", "robot", "learner", "eval", "sim"])
+@pytest.mark.parametrize("system", ["train", "robot", "learner", "record", "eval", "sim"])
 def test_every_parameter_of_a_system_is_declared_by_its_node(system, tmp_path):
     for spec in nodes_of(system, {"checkpoint": str(tmp_path)} if system == "eval" else {}):
         check(dict(spec.parameters), NODES[spec.name])

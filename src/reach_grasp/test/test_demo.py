@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from reach_grasp import command
+from reach_grasp.demo.folder import open_folder
+from reach_grasp.demo.settings import DemoSettings
 
 FAKE = Path(__file__).with_name("fake_nodes.py")
 REPORT_FIELDS = [
@@ -35,7 +37,21 @@ REPORT_FIELDS = [
     "policy_versions_published",
     "policy_versions_applied",
     "versions",
+    "classifier",
+    "dataset",
 ]
+IMPORTED = {"dataset": "here", "episodes": 3, "failed": 2, "steps": 90}
+CLASSIFIER = {
+    "heldout_accuracy": 0.995,
+    "heldout_precision": 0.999,
+    "heldout_recall": 0.97,
+    "heldout_frames": 400,
+    "threshold": 0.9,
+    "target_reached": True,
+    "head_only": {"accuracy": 0.9, "precision": 0.8, "recall": 0.7, "threshold": 0.5},
+    "train_seconds": 80.0,
+}
+DATASET = {"convert_frames_per_second": 900.0, "episodes": 5, "frames": 200, "positive": 95}
 
 
 @pytest.fixture
@@ -47,7 +63,18 @@ def fake_system(prefix):
     stay = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nwhile True: signal.pause()"
     for name in ("sim_node", "operator_node"):
         prefix.add("so101_sim", name, stay)
+    prefix.add("reward_classifier_node", "reward_classifier_node", stay)
     return prefix
+
+
+def prepare(output: Path) -> None:
+    """The folder of a demo in which everything before the training was done."""
+    with open_folder(output, DemoSettings(minutes=0.5, demonstrations=3, eval_episodes=12)) as folder:
+        folder.state |= {"imported": IMPORTED, "classifier": CLASSIFIER, "dataset": DATASET}
+        folder.file("demonstrations", "imported.json").write_text(json.dumps(IMPORTED))
+        folder.file("classifier", "any").touch()
+        for name in ("recording", "dataset", "classifier", "import"):
+            folder.complete(name)
 
 
 def demo(output: Path, *more: str) -> subprocess.Popen[str]:
@@ -63,6 +90,7 @@ def demo(output: Path, *more: str) -> subprocess.Popen[str]:
 
 def test_an_interrupted_demo_goes_on_and_ends_with_a_report(fake_system, tmp_path, wait_for):
     output = tmp_path / "demo"
+    prepare(output)
     first = demo(output)
     history = output / "history" / "episodes.jsonl"
     assert wait_for(lambda: first.poll() is not None or (history.is_file() and "training" in history.read_text()))
@@ -94,7 +122,9 @@ def test_an_interrupted_demo_goes_on_and_ends_with_a_report(fake_system, tmp_pat
     assert report["demonstrations"] == 3
     assert report["steps_sent"] == report["steps_received"] > 300
     assert report["updates"] == 2 * report["steps_sent"]
-    assert report["sittings"] == 2
+    assert report["sittings"] == 3
+    assert report["classifier"]["heldout_recall"] == 0.97 and report["classifier"]["judged_episodes"] == 0
+    assert report["dataset"] == DATASET
     assert report["learner_rss_mb"] > 10
     assert len(history.read_text().splitlines()) > early
     page = (output / "report.html").read_text()
@@ -102,7 +132,7 @@ def test_an_interrupted_demo_goes_on_and_ends_with_a_report(fake_system, tmp_pat
     assert "11 of 12 grasps" in page
 
     # A finished run is moved aside by the next one, never overwritten.
-    fourth = demo(output)
+    fourth = demo(output, "--reward", "simulation")
     assert wait_for(lambda: (tmp_path / "demo.1" / "report.json").is_file(), 30)
     os.killpg(fourth.pid, signal.SIGTERM)
     fourth.communicate(timeout=60)
@@ -124,6 +154,7 @@ def test_eval_ends_by_itself_with_its_result(fake_system, tmp_path, capfd, monke
 
 def test_a_node_that_refuses_ends_the_demo_with_its_sentence(fake_system, tmp_path):
     fake_system.add("hilserl_learner", "learner_node", "print('[FATAL] [1.0] [learner]: no room for the replay')\nsys.exit(2)")
+    prepare(tmp_path / "demo")
     run = demo(tmp_path / "demo")
     text = run.communicate(timeout=60)[0]
     assert run.returncode == 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from reach_grasp.demo.episodes import EpisodeTracker
 from reach_grasp.demo.progress import Rate, TimeLeft, intervention_rate, success_rate
+from reach_grasp.demo.settings import DemoSettings
 
 
 @dataclass
@@ -79,10 +80,11 @@ def test_rate_forgets_what_is_old_and_a_counter_that_began_anew():
 
 
 def test_time_left_shrinks_and_follows_a_slow_machine():
-    left = TimeLeft(demonstrations=20, steps=6000, episodes=100)
+    left = TimeLeft(DemoSettings())
     begin = left.seconds("demonstrations", 0.0, {})
-    half = left.seconds("training", 0.5, {"demonstrations": 30.0, "imitation": 45.0, "training": 150.0})
-    slow = left.seconds("training", 0.5, {"demonstrations": 60.0, "imitation": 90.0, "training": 300.0})
+    spent = {"demonstrations": 60.0, "dataset": 15.0, "classifier": 90.0, "imitation": 45.0, "training": 150.0}
+    half = left.seconds("training", 0.5, spent)
+    slow = left.seconds("training", 0.5, {name: 2 * value for name, value in spent.items()})
     assert begin > half > 0.0
     assert slow > 1.5 * half
     assert left.seconds("report", 1.0, {"report": 8.0}) == 0.0

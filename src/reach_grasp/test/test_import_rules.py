@@ -17,7 +17,7 @@ ROS = {"rclpy", "ament_index_python", "builtin_interfaces", "sensor_msgs", "std_
     "launch", "launch_ros",
 }  # fmt: skip
 HEAVY = {"torch", "lerobot", "transformers", "tensorboard"}
-NODES = {"hilserl_actor", "hilserl_learner", "so101_sim"}
+NODES = {"dataset_recorder", "hilserl_actor", "hilserl_learner", "reward_classifier_node", "so101_sim"}
 # May import of ours; nothing else of ours is allowed.
 ALLOWED = {
     "hilserl_core": {"so101_description"},
@@ -32,6 +32,11 @@ LIGHT = [
     "hilserl_core.task", "hilserl_core.observation", "hilserl_core.action", "hilserl_core.kinematics", "hilserl_core.step",
     "hilserl_core.step_log", "hilserl_core.delivery", "hilserl_ros.node", "hilserl_ros.convert", "hilserl_ros.images",
     "hilserl_ros.parameters", "so101_sim.sim_node", "so101_sim.operator_node", "reach_grasp.command", "reach_grasp.systems",
+    "dataset_recorder.recorder_node",
+    "dataset_recorder.convert.conversion",
+    "dataset_recorder.edit",
+    "dataset_recorder.check",
+    "dataset_recorder.review",
 ]  # fmt: skip
 
 

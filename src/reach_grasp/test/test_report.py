@@ -38,6 +38,7 @@ def finished(tmp_path):
             for i in range(10):
                 folder.append(f"evaluation_{name}", episode("evaluation", i, i < wins, ticks, ticks * (i + 1)))
         folder.state |= {"done": ["training", "evaluation"], "phases": {"training": 60.0, "evaluation": 30.0}}
+        folder.state["dataset"] = {"convert_frames_per_second": 900.0, "episodes": 5, "frames": 200, "positive": 95}
         folder.state["actor"] = {"steps": 600, "interventions": 80, "sequence": 641, "episodes_done": 40, "run_id": "r"}
         folder.save()
     return tmp_path / "demo"

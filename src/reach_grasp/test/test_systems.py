@@ -26,9 +26,28 @@ def names(system: str, **given: str) -> list[str]:
 def test_the_nodes_of_every_system(tmp_path):
     assert names("train") == ["sim", "operator", "actor", "learner"]
     assert names("robot") == ["sim", "operator", "actor"]
+    assert names("train", record="true") == ["sim", "operator", "recorder", "actor", "learner"]
+    assert names("train", classifier=str(tmp_path)) == ["sim", "operator", "reward_classifier", "actor", "learner"]
+    assert names("record") == ["sim", "operator", "recorder", "actor"]
     assert names("learner") == ["learner"]
     assert names("sim") == ["sim"]
     assert names("eval", checkpoint=str(tmp_path)) == ["sim", "actor"]
+
+
+def test_an_actor_waits_for_its_recorder():
+    for record in ("true", "false"):
+        (actor,) = (spec for spec in nodes_of("train", {"record": record}) if spec.name == "actor")
+        assert actor.parameters["wait_for_recorder"] is (record == "true")
+
+
+def test_with_a_classifier_the_simulator_keeps_its_truth_to_itself(tmp_path):
+    specs = {spec.name: spec for spec in nodes_of("train", {"classifier": str(tmp_path)})}
+    assert specs["sim"].parameters["publish_reward"] is False
+    assert specs["reward_classifier"].parameters["artifact"] == str(tmp_path)
+    with pytest.raises(
+        CommandError, match="the classifier /nowhere does not exist; make one with reach-grasp train-classifier"
+    ):
+        nodes_of("train", {"classifier": "/nowhere"})
 
 
 def test_only_actor_and_learner_are_started_again():

@@ -27,7 +27,7 @@ from hilserl_interfaces.msg import Step as StepMessage
 from hilserl_ros import qos
 from reach_grasp.process import background
 
-TIMEOUT_S = 240.0
+TIMEOUT_S = 400.0  # of a machine that does other things too
 SMALL = {
     "/**": {
         "ros__parameters": {

@@ -19,8 +19,11 @@ class GlError(OSError):
     """Nothing here can draw; the message names the package to install."""
 
 
-def draws(backend: str, timeout_s: float = 60.0) -> bool:
-    """Whether a drawing context can be made. Tried in another process: a missing library can end a process."""
+def draws(backend: str, timeout_s: float = 240.0) -> bool:
+    """Whether a drawing context can be made. Tried in another process: a missing library can end a process.
+
+    timeout_s: generous, since on a busy machine the imports alone have taken more than a minute.
+    """
     environment = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"}
     try:
         done = subprocess.run(

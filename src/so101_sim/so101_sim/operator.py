@@ -47,6 +47,10 @@ class OperatorConfig:
         30, "Ticks without progress after which the person helps anyway; 0: never.", minimum=0, maximum=1000
     )
     progress_m: float = described(0.005, "Coming this much closer to the grasp is progress.", minimum=0.0, maximum=0.1)
+    failures_every: int = described(
+        0, "Every so many demonstrations show what is no success, one kind after another; 0: none.", minimum=0, maximum=1000
+    )
+    failure_ticks: int = described(60, "Length of a demonstration of failure.", minimum=1, maximum=1000)
 
     area_min_m: tuple[float, ...] = described((0.10, -0.17), "A cube out of this area, x and y, is given up.")
     area_max_m: tuple[float, ...] = described((0.36, 0.17), "A cube out of this area, x and y, is given up.")
@@ -57,6 +61,22 @@ class OperatorConfig:
             area = name.startswith("area")
             if isinstance(value, tuple) and (len(value) != 2 or (value[0] > value[1] and not area)):
                 raise OperatorError(f"person.{name} is {list(value)}, expected the lowest and the highest value")
+
+
+class Attempt(Enum):
+    """What a demonstration shows: success, or what a classifier of success must not take for it."""
+
+    GRASP = "grasp"
+    BESIDE = "beside"  # the jaws close well beside the cube
+    NEARLY = "nearly"  # or just so
+    HOVER = "hover"  # or above it
+    PUSH = "push"  # the closed gripper pushes the cube away
+    RELEASE = "release"  # grasped, held, and let go again
+
+
+_FAILURES = (Attempt.NEARLY, Attempt.RELEASE, Attempt.HOVER, Attempt.PUSH, Attempt.BESIDE)
+_MISS_M = {Attempt.BESIDE: (0.03, 0.06), Attempt.NEARLY: (0.008, 0.03)}
+_RELEASE_TICKS = (5, 15)
 
 
 class Stage(Enum):
@@ -86,6 +106,16 @@ class ScriptedOperator:
         self._tick = 0
         self._best, self._best_tick = np.inf, 0
         self._noise = np.zeros(self.task.action_size)
+        every = config.failures_every if mode is Mode.DEMONSTRATION else 0
+        fails = every and number % every == every - 1
+        self.attempt = _FAILURES[number // every % len(_FAILURES)] if fails else Attempt.GRASP
+        self._done = False  # the cube has been grasped
+        self._held = 0
+        self._release_tick = int(rng.integers(*_RELEASE_TICKS)) if self.attempt is Attempt.RELEASE else None
+        self._miss = np.zeros(3)  # from the cube to where the person believes it
+        if self.attempt in _MISS_M:
+            direction, distance = rng.uniform(-np.pi, np.pi), rng.uniform(*_MISS_M[self.attempt])
+            self._miss[:2] = distance * np.cos(direction), distance * np.sin(direction)
         self._draw()
 
     def _draw(self) -> None:
@@ -97,6 +127,8 @@ class ScriptedOperator:
         self._hover = rng.uniform(*config.hover_m)
         self._height = rng.uniform(*config.grasp_height_m)
         self._open = rng.uniform(*config.open_rad)
+        if self.attempt is Attempt.HOVER:
+            self._height, self._hover = rng.uniform(0.036, 0.060), rng.uniform(0.060, 0.090)
         self._aim = rng.uniform(-1.0, 1.0, 2) * config.overshoot_m
         self._pause = 0
         self._closing = 0
@@ -107,22 +139,28 @@ class ScriptedOperator:
         Returns whether the person drives, and the action, (A,) float32 in [-1, 1] (zeros while hands are off).
         """
         pose = self.kinematics.forward(joints)
-        goal = self._goal(pose.position, pose.rotation, cube)
+        goal = self._goal(pose.position, pose.rotation, (cube[0] + self._miss, cube[1]))
         if not self.active and self.mode is Mode.TRAINING and self._wants_to_help(pose.position, goal):
             self.active = True
             self._draw()
         self._tick += 1
         if success:
-            self.active = False
+            self.active, self._done = False, True
+        self._held += self._done
+        if self._release_tick is not None and self._held > self._release_tick:
+            return True, np.array([0.0, 0.0, 0.0, self._speed], np.float32)
         if not self.active:
             return False, np.zeros(self.task.action_size, np.float32)
+        if self.attempt is Attempt.PUSH:
+            return True, self._push(pose.position, cube[0])
         return True, self._drive(pose.position, float(joints[-1]), goal)
 
     def gives_up(self, cube: tuple[np.ndarray, np.ndarray]) -> bool:
-        """Whether the cube is where nobody can grasp it. In evaluation the person does not interfere."""
+        """Whether the cube is where nobody can grasp it, or failure has been shown. In evaluation nobody interferes."""
         place = cube[0]
         inside = (place[:2] >= self.config.area_min_m).all() and (place[:2] <= self.config.area_max_m).all() and place[2] >= 0.0
-        return self.mode is not Mode.EVALUATION and not inside
+        shown = self.attempt is not Attempt.GRASP and not self._done and self._tick >= self.config.failure_ticks
+        return self.mode is not Mode.EVALUATION and (shown or not inside)
 
     def _wants_to_help(self, position: np.ndarray, goal: np.ndarray) -> bool:
         distance = float(np.linalg.norm(goal - position))
@@ -174,6 +212,13 @@ class ScriptedOperator:
         )
         action[:3] += steadiness * self._noise[:3]
         action[3] += 0.5 * self._noise[3]
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    def _push(self, position: np.ndarray, cube: np.ndarray) -> np.ndarray:
+        """Closed jaws, low, to the cube and on."""
+        gap = cube[:2] - position[:2]
+        move = np.append(gap / max(0.03, np.linalg.norm(gap)) * self._speed, (0.012 - position[2]) / 0.02 * self._speed)
+        action = np.append(move + self._rng.normal(0.0, self.config.noise * self._speed, 3), -self._speed)
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
     def _change_stage(self, beside: float, position: np.ndarray, gripper: float, goal: np.ndarray) -> None:

@@ -38,7 +38,7 @@ class OperatorNode(BaseNode[OperatorParameters]):
         task = self.task
         kinematics = Kinematics(urdf_path(), task.joints)
         self._person = ScriptedOperator(self.tables["person."], task, kinematics, self.params.seed)
-        self._turns = Turns(("joints", "cube", "reward"), round(1e9 * task.tick_s), self.params.lockstep)
+        self._turns = Turns(("joints", "cube", "truth"), round(1e9 * task.tick_s), self.params.lockstep)
         self._episode: tuple[str, int] | None = None
         self._gave_up = False
         self._answer: TeleopCommand | None = None
@@ -47,7 +47,7 @@ class OperatorNode(BaseNode[OperatorParameters]):
         self.create_subscription(EpisodeStatus, "episode/status", self._on_status, qos.STATUS)
         self.create_subscription(JointState, "joint_states", self._on_joints, qos.JOINT_STATES)
         self.create_subscription(PoseStamped, "cube_pose", self._on_cube, qos.CUBE_POSE)
-        self.create_subscription(Reward, "reward", self._on_reward, qos.REWARD)
+        self.create_subscription(Reward, "truth", self._on_truth, qos.REWARD)
 
     def _on_status(self, message: EpisodeStatus) -> None:
         running = None
@@ -75,8 +75,8 @@ class OperatorNode(BaseNode[OperatorParameters]):
         self._turns.add("cube", to_ns(message.header.stamp), pose)
         self._advance()
 
-    def _on_reward(self, message: Reward) -> None:
-        self._turns.add("reward", to_ns(message.header.stamp), message.success)
+    def _on_truth(self, message: Reward) -> None:
+        self._turns.add("truth", to_ns(message.header.stamp), message.success)
         self._advance()
 
     def _advance(self) -> None:
@@ -93,7 +93,7 @@ class OperatorNode(BaseNode[OperatorParameters]):
             event = EpisodeEvent(kind=EpisodeEvent.FAILURE, source="operator")
             event.header.stamp = to_stamp(stamp_ns)
             self._event.publish(event)
-        active, action = self._person.act(parts["joints"], parts["cube"], parts["reward"])
+        active, action = self._person.act(parts["joints"], parts["cube"], parts["truth"])
         self._answer = TeleopCommand(active=active)
         self._answer.header.stamp = to_stamp(stamp_ns)
         if active:

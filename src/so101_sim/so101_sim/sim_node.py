@@ -22,6 +22,7 @@ from hilserl_ros.convert import to_ns, to_stamp
 from hilserl_ros.images import rgb_to_image
 from hilserl_ros.node import BaseNode, main_of
 from hilserl_ros.parameters import parameter
+from hilserl_ros.realtime import take_precedence
 from so101_sim.config import WorldConfig
 from so101_sim.scene import CAMERAS
 from so101_sim.world import World
@@ -45,13 +46,17 @@ class SimParameters:
         320, "Width in pixels of the front camera, where the task does not say.", minimum=16, maximum=1920
     )
     front_height: int = parameter(240, "Height in pixels of the front camera.", minimum=16, maximum=1080)
+    publish_reward: bool = parameter(True, "Publish the truth as `reward` too; false where a classifier says what success is.")
     camera_stop_after_ticks: int = parameter(
         0, "Fault for tests: the cameras fall silent after this many ticks; 0 for never.", minimum=0, tunable=True
     )
 
 
 class SimNode(BaseNode[SimParameters]):
-    """All of one observation carry the same stamp. While nobody answers, it is repeated for those who came late."""
+    """All of one observation carry the same stamp. While nobody answers, it is repeated for those who came late.
+
+    `truth` says what success is: its probability is 1 while the pads pinch the cube, 0 otherwise, whatever came before.
+    """
 
     def __init__(self) -> None:
         super().__init__("sim", SimParameters, {"world.": WorldConfig})
@@ -70,7 +75,8 @@ class SimNode(BaseNode[SimParameters]):
 
         self._clock = self.create_publisher(ClockMessage, "/clock", qos.CLOCK)
         self._joints = self.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
-        self._reward = self.create_publisher(Reward, "reward", qos.REWARD)
+        names = ("truth", "reward") if self.params.publish_reward else ("truth",)
+        self._rewards = [self.create_publisher(Reward, name, qos.REWARD) for name in names]
         self._cube = self.create_publisher(PoseStamped, "cube_pose", qos.CUBE_POSE)
         self._cameras = {camera: self.create_publisher(Image, f"{camera}/image_raw", qos.IMAGE) for camera in CAMERAS}
         self._infos = {camera: self.create_publisher(CameraInfo, f"{camera}/camera_info", qos.IMAGE) for camera in CAMERAS}
@@ -83,6 +89,7 @@ class SimNode(BaseNode[SimParameters]):
         else:
             factor = self.params.real_time_factor or 1.0
             self._pace = self.create_timer(task.tick_s / factor, self._on_wall_tick, clock=self._steady)
+            take_precedence()  # real cameras and servos do not wait for other programs either
 
     @property
     def stamp_ns(self) -> int:
@@ -175,10 +182,11 @@ class SimNode(BaseNode[SimParameters]):
         self._joints.publish(joints)
         if self._cube.get_subscription_count():
             self._cube.publish(self._cube_message(stamp))
-        reward = Reward(probability=float(world.success), success=world.success, artifact="simulation")
-        reward.reward = self.task.success_reward if world.success else 0.0
-        reward.header.stamp = stamp
-        self._reward.publish(reward)
+        truth = Reward(probability=float(world.grasp().pinched), success=world.success, artifact="simulation")
+        truth.reward = self.task.success_reward if world.success else 0.0
+        truth.header.stamp = stamp
+        for publisher in self._rewards:
+            publisher.publish(truth)
         self._publish_images(stamp, again)
 
     def _publish_images(self, stamp: object, again: bool) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+_LATE_TICKS = 50
+
 
 @dataclass(frozen=True)
 class Running:
@@ -38,7 +40,9 @@ class Turns:
         self._running = running
 
     def add(self, part: str, stamp_ns: int, value: Any) -> None:
-        """A part of an observation has arrived."""
+        """A part of an observation has arrived. A stamp from long before the last answer: the simulation was started anew."""
+        if stamp_ns < self.answered_ns - _LATE_TICKS * self.tick_ns:
+            self.answered_ns, self._waiting = -1, {}
         if not self.lockstep:
             self._newest[part] = value
             if part == self.parts[0] and len(self._newest) == len(self.parts):

@@ -7,7 +7,7 @@ import pytest
 from hilserl_core.action import Controller
 from hilserl_core.step import Mode
 from hilserl_core.task import TaskSpec
-from so101_sim.operator import OperatorConfig, OperatorError, ScriptedOperator
+from so101_sim.operator import Attempt, OperatorConfig, OperatorError, ScriptedOperator
 from so101_sim.world import World
 
 TASK = TaskSpec()
@@ -43,6 +43,41 @@ def test_demonstrations_succeed_at_the_pace_of_a_person() -> None:
         assert np.abs(actions).max() <= 1.0
         lengths.append(len(actions))
     assert 15 < np.mean(lengths) < 40
+
+
+def _show(person: ScriptedOperator, number: int, hold_ticks: int = 30) -> tuple[list[bool], bool]:
+    """Whether the cube was pinched at each tick of the `number`-th demonstration, and whether the person ended it."""
+    controller = Controller(TASK, KINEMATICS)
+    WORLD.reset(number)
+    person.begin(Mode.DEMONSTRATION, number)
+    controller.latch(WORLD.joint_positions)
+    pinched, since = [], 0
+    while len(pinched) < TASK.max_ticks + hold_ticks and since <= hold_ticks:
+        if person.gives_up(WORLD.cube_pose):
+            return pinched, True
+        _, action = person.act(WORLD.joint_positions, WORLD.cube_pose, WORLD.success)
+        WORLD.step(controller.command(action, WORLD.joint_positions).joints)
+        pinched.append(WORLD.grasp().pinched)
+        since += bool(since or WORLD.success)
+    return pinched, False
+
+
+def test_every_few_demonstrations_show_a_failure_of_each_kind() -> None:
+    person = _person(failures_every=2)
+    shown: dict[Attempt, list[tuple[list[bool], bool]]] = {}
+    for number in range(30):
+        found = _show(person, number)
+        shown.setdefault(person.attempt, []).append(found)
+    assert set(shown) == set(Attempt)
+    assert len(shown[Attempt.GRASP]) == 15
+    for pinched, gave_up in shown[Attempt.GRASP]:
+        assert not gave_up and all(pinched[-30:]), "held to the end"
+    for attempt in (Attempt.BESIDE, Attempt.HOVER, Attempt.PUSH):
+        for pinched, gave_up in shown[attempt]:
+            assert gave_up and not any(pinched), attempt
+    assert any(gave_up for _, gave_up in shown[Attempt.NEARLY]), "most miss it, though just so"
+    for pinched, gave_up in shown[Attempt.RELEASE]:
+        assert any(pinched) and not gave_up and not any(pinched[-12:]), "let go again, and the episode goes on"
 
 
 def test_demonstrations_differ_in_speed_and_repeat_by_seed() -> None:

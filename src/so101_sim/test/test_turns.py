@@ -63,3 +63,15 @@ def test_by_the_wall_clock_the_newest_observation_is_answered_while_an_episode_r
     stamp, parts, _ = turns.take()
     assert (stamp, parts) == (500, {"joints": "joints", "cube": "old cube"})
     assert turns.take() is None
+
+
+def test_a_simulation_that_was_started_anew_is_answered() -> None:
+    turns = Turns(("joints",), TICK, lockstep=True)
+    turns.status(_running(100_000))
+    _observe(turns, 100_000)
+    assert turns.take() is not None
+    _observe(turns, 99_900)  # late, and of no interest any more
+    assert turns.take() is None
+    turns.status(_running(200))
+    _observe(turns, 200)
+    assert turns.take()[0] == 200

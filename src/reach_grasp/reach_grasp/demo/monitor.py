@@ -18,11 +18,13 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from hilserl_interfaces.msg import EpisodeStatus, LearnerStatus
+from hilserl_interfaces.msg import EpisodeStatus, LearnerStatus, Reward
 from hilserl_ros import qos
+from hilserl_ros.convert import to_ns
 from hilserl_ros.images import image_to_rgb
 from reach_grasp.demo.episodes import Episode, EpisodeTracker
 from reach_grasp.demo.film import FilmRecorder
+from reach_grasp.demo.verdicts import Verdict, VerdictTracker
 from reach_grasp.errors import CommandError
 from reach_grasp.process import last_error
 
@@ -33,11 +35,16 @@ class Monitor:
     """A node of its own in one ROS domain, spun by a thread. Use as a context manager.
 
     `episode` and `learner` are the newest messages, `heard_s` when the actor last spoke; `finished` yields each finished
-    episode once, but for those known before.
+    episode once, but for those known before. verdicts: also compares `reward` and `truth`; see the method.
     """
 
     def __init__(
-        self, domain: int, film: FilmRecorder | None = None, known: Iterable[Episode] = (), namespace: str = ""
+        self,
+        domain: int,
+        film: FilmRecorder | None = None,
+        known: Iterable[Episode] = (),
+        namespace: str = "",
+        verdicts: VerdictTracker | None = None,
     ) -> None:
         self.episode: EpisodeStatus | None = None
         self.learner: LearnerStatus | None = None
@@ -45,11 +52,15 @@ class Monitor:
         self.film = film
         self._episodes: queue.SimpleQueue[Episode] = queue.SimpleQueue()
         self._tracker = EpisodeTracker(known)
+        self._verdicts, self._lock = verdicts, threading.Lock()
         self._context = Context()
         rclpy.init(args=[], context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node(f"demo_monitor_{domain}", context=self._context, namespace=namespace)
         self._node.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.latched(20))
         self._node.create_subscription(LearnerStatus, "learner/status", self._on_learner, qos.latched(1))
+        if verdicts is not None:  # deep enough that a pause of this program loses nothing
+            self._node.create_subscription(Reward, "truth", self._on_truth, qos.reliable(1000))
+            self._node.create_subscription(Reward, "reward", self._on_reward, qos.reliable(1000))
         cameras = film.cameras if film else ()
         self._cameras = [
             self._node.create_subscription(Image, f"{name}/image_raw", partial(self._on_image, name), qos.IMAGE)
@@ -76,6 +87,11 @@ class Monitor:
             found.append(self._episodes.get())
         return found
 
+    def verdicts(self, over: bool = False) -> list[Verdict]:
+        """How the learned reward did in the episodes that ended since the last call. over: no message is to come any more."""
+        with self._lock:
+            return self._verdicts.finished(over) if self._verdicts is not None else []
+
     def _spin(self) -> None:
         try:
             while self._context.ok():
@@ -98,13 +114,23 @@ class Monitor:
             if self.film is not None:
                 self.film.cut(f"Episode {episode.number + 1}", episode.success)
         self.episode = message
+        if self._verdicts is not None:
+            with self._lock:
+                self._verdicts.status(message.mode, message.phase, message.episode, message.index, to_ns(message.header.stamp))
+
+    def _on_truth(self, message: Reward) -> None:
+        with self._lock:
+            self._verdicts.truth(to_ns(message.header.stamp), message.probability >= 0.5, message.success)
+
+    def _on_reward(self, message: Reward) -> None:
+        with self._lock:
+            self._verdicts.reward(to_ns(message.header.stamp), message.success)
 
     def _on_learner(self, message: LearnerStatus) -> None:
         self.learner = message
 
     def _on_image(self, camera: str, message: Image) -> None:
-        stamp = message.header.stamp
-        self.film.add(camera, stamp.sec * 10**9 + stamp.nanosec, image_to_rgb(message))
+        self.film.add(camera, to_ns(message.header.stamp), image_to_rgb(message))
 
 
 def check_running(process: subprocess.Popen[bytes], monitor: Monitor, log: Path) -> None:
@@ -116,6 +142,11 @@ def check_running(process: subprocess.Popen[bytes], monitor: Monitor, log: Path)
     if silent > SILENCE_S:
         reason = last_error(log)
         raise CommandError(f"nothing was heard from the actor for {silent:.0f} s{': ' if reason else ''}{reason} (see {log})")
+
+
+def all_recorded(status: EpisodeStatus | None) -> bool:
+    """Whether an actor that only shows the task has shown enough, and all of it is on disk."""
+    return status is not None and status.phase == EpisodeStatus.DONE and status.acknowledged >= status.sequence
 
 
 def learner_record(message: LearnerStatus) -> dict[str, Any]:

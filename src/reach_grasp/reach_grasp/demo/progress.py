@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from reach_grasp.demo.episodes import Episode
+from reach_grasp.demo.settings import DemoSettings
 
-PHASES = ("demonstrations", "imitation", "training", "evaluation", "report")
+PHASES = ("demonstrations", "dataset", "classifier", "imitation", "training", "evaluation", "report")
 # Seconds on two cores; only their ratios matter once something was measured.
-_PER_DEMONSTRATION, _IMITATION, _PER_STEP, _PER_EVALUATION, _REPORT = 1.5, 45.0, 0.05, 0.7, 8.0
+_PER_DEMONSTRATION, _PER_STEP, _PER_EVALUATION = 3.0, 0.05, 0.7
+_DATASET, _CLASSIFIER, _IMITATION, _REPORT = 15.0, 90.0, 45.0, 8.0
 
 
 class Rate:
@@ -36,14 +38,16 @@ class Rate:
 class TimeLeft:
     """Scales what each phase usually takes with how fast this machine was so far."""
 
-    def __init__(self, demonstrations: int, steps: int, episodes: int) -> None:
-        self.usual = dict(
-            zip(
-                PHASES,
-                (demonstrations * _PER_DEMONSTRATION, _IMITATION, steps * _PER_STEP, episodes * _PER_EVALUATION, _REPORT),
-                strict=True,
-            )
-        )
+    def __init__(self, settings: DemoSettings) -> None:
+        self.usual = {
+            "demonstrations": settings.demonstrations * _PER_DEMONSTRATION,
+            "dataset": _DATASET,
+            "classifier": _CLASSIFIER if settings.learned_reward else 0.0,
+            "imitation": _IMITATION,
+            "training": settings.steps * _PER_STEP,
+            "evaluation": settings.eval_episodes * _PER_EVALUATION,
+            "report": _REPORT,
+        }
 
     def seconds(self, phase: str, progress: float, spent: dict[str, float]) -> float:
         """Left when `phase` is done to a fraction `progress`. spent: seconds per phase so far."""

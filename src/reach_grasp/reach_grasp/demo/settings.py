@@ -10,6 +10,8 @@ from typing import Any
 from hilserl_core.task import TaskSpec
 from reach_grasp.errors import CommandError
 
+REWARDS = ("classifier", "simulation")
+
 
 @dataclass(frozen=True)
 class DemoSettings:
@@ -20,6 +22,7 @@ class DemoSettings:
     demonstrations: int = 20
     eval_episodes: int = 100
     config: str = ""  # a parameter file, '' for none
+    reward: str = "classifier"  # or the simulation's own, for comparison
 
     def __post_init__(self) -> None:
         limits = {
@@ -32,6 +35,14 @@ class DemoSettings:
             if not low <= getattr(self, name) <= high:
                 option = name.replace("_", "-")
                 raise CommandError(f"--{option} is {getattr(self, name)}, allowed is {low} to {high}")
+
+        if self.reward not in REWARDS:
+            raise CommandError(f"--reward is {self.reward!r}, allowed is one of {', '.join(REWARDS)}")
+
+    @property
+    def learned_reward(self) -> bool:
+        """Whether a classifier says in training what success is."""
+        return self.reward == "classifier"
 
     @property
     def steps(self) -> int:

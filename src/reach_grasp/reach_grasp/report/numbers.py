@@ -14,6 +14,7 @@ from typing import Any
 from hilserl_core.task import TaskSpec
 from reach_grasp.demo.folder import read_history, read_state
 from reach_grasp.demo.settings import DemoSettings
+from reach_grasp.demo.verdicts import verdict_numbers
 from reach_grasp.errors import CommandError
 
 PACKAGES = ("reach-grasp", "lerobot", "torch", "mujoco", "mink", "numpy", "ros-rclpy", "ros-rmw-fastrtps-cpp", "numba")
@@ -118,6 +119,8 @@ def collect(folder: Path) -> dict[str, Any]:
         "success_ticks": final["success_ticks_mean"],
         "bc_success_ticks": imitation["success_ticks_mean"],
         "ticks_ratio": ratio,
+        "dataset": state.get("dataset", {}),
+        "classifier": classifier_numbers(state, read_history(folder, "verdicts")),
         "phase_minutes": {name: value / 60.0 for name, value in phases.items()},
         "sittings": state.get("sittings", 1),
         "settings": settings.as_dict(),
@@ -126,6 +129,11 @@ def collect(folder: Path) -> dict[str, Any]:
         "versions": versions(),
         "evaluation": {name: [_short(episode) for episode in found] for name, found in runs.items()},
     }
+
+
+def classifier_numbers(state: dict[str, Any], verdicts: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """How good the reward classifier was on held-out episodes, and in training; None without one."""
+    return {**state["classifier"], **verdict_numbers(verdicts)} if "classifier" in state else None
 
 
 def _short(episode: dict[str, Any]) -> dict[str, Any]:

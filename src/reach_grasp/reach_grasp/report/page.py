@@ -15,7 +15,9 @@ from reach_grasp.report.numbers import collect
 from reach_grasp.report.plots import learner_plots, training_plots
 
 PHASE_TITLES = {
-    "demonstrations": "Demonstrations",
+    "demonstrations": "Demonstrations, recorded as bags",
+    "dataset": "Dataset and labels",
+    "classifier": "Reward classifier",
     "imitation": "Imitation, encoder and critic warm-up",
     "training": "Training with interventions",
     "evaluation": "Evaluation of both policies",
@@ -47,6 +49,8 @@ def render(report: dict[str, Any], folder: Path) -> str:
         films=films,
         training=training_plots(read_history(folder, "episodes"), report["bc_only"], report["final"]),
         learner=learner_plots(read_history(folder, "learner")),
+        classifier=report["classifier"],
+        dataset=report["dataset"],
         phases=[(PHASE_TITLES.get(name, name), minutes) for name, minutes in report["phase_minutes"].items()],
         failures=[episode for episode in report["evaluation"]["final"] if not episode["success"]],
         bc_success={episode["number"]: episode["success"] for episode in report["evaluation"]["imitation"]},
@@ -64,6 +68,12 @@ def summary(path: Path) -> str:
         f"before    {bc['successes']} of {bc['episodes']} with imitation only = {percent(bc['success_rate'])}"
         f" (95 %: {percent(bc['success_low'])} to {percent(bc['success_high'])})",
     ]
+    if (judged := report["classifier"]) is not None:
+        lines.append(
+            f"reward    by a classifier, right in {percent(judged['heldout_accuracy'])} of {judged['heldout_frames']} held-out "
+            f"frames; in training {judged['false_successes']} false and {judged['missed_successes']} missed successes in "
+            f"{judged['judged_episodes']} episodes"
+        )
     if report["ticks_ratio"] is not None:
         lines.append(
             f"ticks     {report['success_ticks']:.1f} per success, {report['bc_success_ticks']:.1f} with imitation only:"

@@ -7,10 +7,17 @@ import argparse
 from typing import Protocol
 
 from reach_grasp.systems import SYSTEMS
+from reach_grasp.verbs.check_dataset import CheckDataset
+from reach_grasp.verbs.convert import Convert
 from reach_grasp.verbs.demo import Demo
 from reach_grasp.verbs.evaluate import Evaluate
+from reach_grasp.verbs.import_dataset import ImportDataset
+from reach_grasp.verbs.label import Label, TurnImages
+from reach_grasp.verbs.record import Record
+from reach_grasp.verbs.repair import Repair
 from reach_grasp.verbs.report import Report
 from reach_grasp.verbs.system import StartSystem
+from reach_grasp.verbs.train_classifier import TrainClassifier
 
 
 class Verb(Protocol):
@@ -26,5 +33,7 @@ class Verb(Protocol):
         """Do it; the exit code. Raises CommandError with a sentence for the user."""
 
 
-_SYSTEMS = tuple(Evaluate() if name == "eval" else StartSystem(system) for name, system in SYSTEMS.items())
-VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Report())
+_ENDING = {"eval": Evaluate, "record": Record}  # whose command ends by itself
+_SYSTEMS = tuple(_ENDING[name]() if name in _ENDING else StartSystem(system) for name, system in SYSTEMS.items())
+_DATASETS = (Convert(), Label(), TurnImages(), CheckDataset(), ImportDataset())
+VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Report(), Repair(), *_DATASETS, TrainClassifier())

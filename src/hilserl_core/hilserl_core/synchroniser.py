@@ -40,11 +40,14 @@ class Synchroniser:
                 return stamp, values
         return None
 
+    @property
+    def latest(self) -> int:
+        """The newest stamp that any part came for, or was used."""
+        return max((max(waiting) for waiting in self._waiting.values() if waiting), default=self.used_through)
+
     def lacking(self) -> list[str]:
         """The parts that have not come for the newest stamp any part came for."""
-        newest = max((max(waiting) for waiting in self._waiting.values() if waiting), default=None)
-        if newest is None:
-            return list(self.parts)
+        newest = self.latest
         return [
             part
             for part, waiting in self._waiting.items()

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which bag a message goes into: one bag an episode, cut by hand or by what the actor says it is doing."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from dataset_recorder.errors import RecordingError
+from dataset_recorder.receipts import Receipts
+
+REST_S = 0.3
+"""An episode that has ended takes this long what is still on its way: topics do not keep an order among one another."""
+STEPS_S = 600.0
+"""And this long its steps: while a learner is away they wait in the actor's spool, and come when it is back."""
+LOST_S = 15.0
+"""Steps that still lack this long after the last one was lost on the way and will not come again."""
+RETRY_S = 10.0
+"""With acknowledgements, after this long a bag that could not be opened is tried again: its steps still wait in the spool."""
+
+
+class Bag(Protocol):
+    """As Recording."""
+
+    folder: Path
+    failure: RecordingError | None
+    taken: int
+    kept: int
+    dropped: int
+
+    def put(self, topic: str, stamp_ns: int, data: bytes) -> bool: ...
+    def close(self) -> int: ...
+    def discard(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Episode:
+    """The name of a bag: the run and the number of the episode in it."""
+
+    run: str
+    number: int
+
+    @property
+    def path(self) -> Path:
+        """Below the folder of all bags."""
+        return Path(self.run) / f"{self.number:06d}"
+
+
+@dataclass
+class _Open:
+    bag: Bag
+    ended_s: float | None = None  # None while it runs
+    steps: set[int] = field(default_factory=set)  # indices that have come
+    last_step: tuple[int, float] | None = None  # index of its last step and when that came
+    last_sequence: int = 0  # of that step within the run
+    settled: bool = False  # takes steps only
+    missed: int = 0  # messages that were lost before they came here
+    unkept: deque[tuple[int, int]] = field(default_factory=deque)  # place in the bag and sequence of steps a kill would lose
+
+    @property
+    def lacking(self) -> int | None:
+        """How many steps have not come; None while that is not known."""
+        return None if self.last_step is None else self.last_step[0] + 1 - len(self.steps)
+
+
+class EpisodeBags:
+    """Owns the bags that are open. Times are seconds on any steady clock; call `tick` now and then.
+
+    awaits_steps: whether bags hold steps, so that one is only complete with its episode's last. receipts: notes of each step
+    when it is safe; each is then recorded once, also after its bag was closed or failed, in another bag of its episode.
+    """
+
+    def __init__(
+        self,
+        open_bag: Callable[[Episode], Bag],
+        say: Callable[[str], None],
+        complain: Callable[[str], None],
+        receipts: Receipts | None = None,
+    ) -> None:
+        self.current: Episode | None = None
+        self.awaits_steps = False
+        self.closed = self.messages = self.dropped = self.missed = 0
+        self._open_bag, self._say, self._complain, self._receipts = open_bag, say, complain, receipts
+        self._open: dict[Episode, _Open] = {}
+        self._refused: dict[Episode, float] = {}  # failed, which was said -> when it may be tried again
+        self._discarded: set[Episode] = set()
+        self._latest: dict[str, tuple[int, bytes]] = {}
+
+    def begin(self, episode: Episode, now_s: float) -> bool:
+        """An episode runs; what came last on each topic before opens its bag. False, and said, when it cannot be recorded."""
+        if episode == self.current:
+            return True
+        self.end(now_s)
+        if episode in self._open:  # it had only been interrupted
+            self._open[episode].ended_s, self._open[episode].settled, self.current = None, False, episode
+            return True
+        self._discarded.discard(episode)
+        found = self._opened(episode, now_s)
+        if found is None:
+            return False
+        self.current = episode
+        for topic, (stamp_ns, data) in sorted(self._latest.items(), key=lambda item: item[1][0]):
+            found.bag.put(topic, stamp_ns, data)
+        return True
+
+    def _opened(self, episode: Episode, now_s: float) -> _Open | None:
+        """A new bag for an episode; None, and said the first time, when there is none to be had."""
+        if now_s < self._refused.get(episode, now_s):
+            return None
+        try:
+            bag = self._open_bag(episode)
+        except RecordingError as error:
+            if episode not in self._refused:
+                self._complain(str(error))
+            self._refuse(episode, now_s)
+            return None
+        self._open[episode] = _Open(bag)
+        return self._open[episode]
+
+    def _refuse(self, episode: Episode, now_s: float) -> None:
+        self._refused[episode] = math.inf if self._receipts is None else now_s + RETRY_S
+
+    def end(self, now_s: float) -> None:
+        """The episode is over; its bag waits for what is still on its way."""
+        if self.current is not None:
+            self._open[self.current].ended_s = now_s
+            self.current = None
+
+    def put(self, topic: str, stamp_ns: int, data: bytes) -> None:
+        """A message for every bag that is open: an episode that has just ended may still lack it."""
+        self._latest[topic] = (stamp_ns, data)
+        for item in self._open.values():
+            if not item.settled:
+                self._count(item.bag.put(topic, stamp_ns, data))
+
+    def miss(self, count: int) -> None:
+        """Messages were lost on the way from their publisher."""
+        self.missed += count
+        for item in self._open.values():
+            if not item.settled:
+                item.missed += count
+
+    def put_step(
+        self,
+        topic: str,
+        stamp_ns: int,
+        data: bytes,
+        episode: Episode,
+        index: int,
+        is_last: bool,
+        now_s: float,
+        sequence: int = 0,
+    ) -> None:
+        """A step goes into the bag of its own episode. When all up to the last one are there, nothing is waited for.
+
+        sequence: its number within the run, which receipts need.
+        """
+        receipts, run = self._receipts, episode.run
+        if receipts is not None and not receipts.is_new(run, sequence):
+            return
+        found = self._open.get(episode)
+        if found is None and receipts is not None:
+            if episode in self._discarded:
+                receipts.keep(run, sequence)
+                return
+            found = self._opened(episode, now_s)
+            if found is not None:
+                found.ended_s = now_s  # unless its status comes yet
+        if found is None:
+            return
+        taken = found.bag.put(topic, stamp_ns, data)
+        self._count(taken)
+        if receipts is not None:
+            if not taken:
+                return  # it comes again
+            receipts.take(run, sequence)
+            found.unkept.append((found.bag.taken, sequence))
+        found.steps.add(index)
+        if is_last and found.last_step is None:
+            found.last_step, found.last_sequence = (index, now_s), sequence
+
+    def discard(self) -> bool:
+        """Forget the running episode; False when none runs."""
+        episode, self.current = self.current, None
+        if episode is None:
+            return False
+        item = self._open.pop(episode)
+        item.bag.discard()
+        self._discarded.add(episode)
+        while item.unkept:  # nobody wants them
+            self._receipts.keep(episode.run, item.unkept.popleft()[1])
+        self._say(f"{episode.path} is discarded")
+        return True
+
+    def tick(self, now_s: float) -> None:
+        """Close what no longer waits, and what has failed."""
+        for episode, item in list(self._open.items()):
+            self._settle(episode, item)
+            if item.bag.failure is not None:
+                if episode == self.current:
+                    self.current = None
+                self._refuse(episode, now_s)
+                self._close(episode)
+            elif item.ended_s is not None:
+                item.settled = now_s >= item.ended_s + REST_S
+                complete = not self.awaits_steps or self._lacking(episode, item) == 0
+                lost = item.last_step is not None and now_s >= item.last_step[1] + LOST_S
+                if item.settled and (complete or lost or now_s >= item.ended_s + STEPS_S):
+                    self._close(episode)
+
+    def close(self) -> None:
+        """Close everything."""
+        self.current = None
+        for episode in list(self._open):
+            self._close(episode)
+
+    def _count(self, taken: bool) -> None:
+        self.messages += taken
+        self.dropped += not taken
+
+    def _lacking(self, episode: Episode, item: _Open) -> int | None:
+        """As item.lacking, but steps in an earlier bag of the episode do not lack."""
+        lacking = item.lacking
+        if self._receipts is not None and lacking:
+            lacking = min(lacking, self._receipts.lacking(episode.run, item.last_sequence))
+        return lacking
+
+    def _settle(self, episode: Episode, item: _Open) -> None:
+        """Note the steps that a kill would no longer lose."""
+        while item.unkept and item.unkept[0][0] <= item.bag.kept:
+            self._receipts.keep(episode.run, item.unkept.popleft()[1])
+
+    def _close(self, episode: Episode) -> None:
+        item = self._open.pop(episode)
+        bag = item.bag
+        try:
+            count = bag.close()
+        except RecordingError as error:
+            self._complain(str(error))
+            count = None
+        self._settle(episode, item)
+        for _, sequence in item.unkept:
+            self._receipts.lose(episode.run, sequence)
+        if count is None:
+            return
+        self.closed += 1
+        lacking = self._lacking(episode, item)
+        if self.awaits_steps and lacking != 0:
+            what = "its last steps" if lacking is None else f"{lacking} of its steps"
+            self._complain(f"{bag.folder} lacks {what}, which did not come in time")
+        lost = f", {bag.dropped} messages came faster than they could be written" if bag.dropped else ""
+        lost += f", {item.missed} messages were lost on their way here: is this computer too busy?" if item.missed else ""
+        (self._complain if lost else self._say)(f"{bag.folder} holds {count} messages{lost}")

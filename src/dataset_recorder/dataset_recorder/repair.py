@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes a readable bag of one whose recording was killed: in place, on a full disk too."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from backports import zstd
+from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.errors import ReaderError
+from rosbags.rosbag2.storage_mcap import Channel, McapWriter, PendingChunk, Schema
+from ruamel.yaml import YAML
+
+from dataset_recorder.bag_writer import RESERVE, UNFINISHED
+from dataset_recorder.errors import RecordingError
+
+# https://mcap.dev/spec: records are an opcode, a length and content.
+_MAGIC = b"\x89MCAP0\r\n"
+_RECORD = struct.Struct("<BQ")
+_HEADER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _INDEX = 0x01, 0x03, 0x04, 0x05, 0x06, 0x07
+_CHUNK_HEAD = struct.Struct("<QQQII")  # first and last time, uncompressed size, its crc, length of the compression's name
+_MESSAGE_HEAD = struct.Struct("<HIQ")  # channel, sequence, time
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What was found: messages in the bag now, bytes cut off behind the last whole chunk; changed: whether it was needed."""
+
+    messages: int
+    bytes_cut: int
+    changed: bool
+
+
+def repair(folder: Path) -> Repaired:
+    """Mend a bag in place; one that is whole stays untouched. Raises RecordingError when there is nothing to mend."""
+    folder = Path(folder)
+    files = sorted(folder.glob("*.mcap"))
+    if len(files) != 1:
+        raise RecordingError(f"{folder} holds {len(files)} MCAP files, expected one: is it the folder of a bag?")
+    note, metadata = folder / UNFINISHED, folder / "metadata.yaml"
+    try:
+        if metadata.is_file():
+            note.unlink(missing_ok=True)  # killed between the last two steps of closing
+            (folder / RESERVE).unlink(missing_ok=True)
+            with Reader(folder) as reader:
+                return Repaired(reader.message_count, 0, changed=False)
+        file = _Continued(files[0])
+        (folder / RESERVE).unlink(missing_ok=True)
+        known = json.loads(note.read_text()) if note.is_file() else {}
+        content = file.finish(known)
+        _write(metadata, content)
+        note.unlink(missing_ok=True)
+    except (OSError, ValueError, ReaderError) as error:
+        raise RecordingError(f"{folder} cannot be mended: {error}") from error
+    return Repaired(content["message_count"], file.bytes_cut, changed=True)
+
+
+class _Continued(McapWriter):
+    """rosbags' writer, in the state it had after the last whole chunk of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bio = path.open("r+b")
+        self.schemas, self.channels, self.chunks = [], [], []
+        self.channel_stats = {}
+        self.message_start_time, self.message_end_time = 2**63 - 1, 0
+        self.compression, self.compressor = "zstd", partial(zstd.compress, level=1)
+        self.chunk = PendingChunk(2**63 - 1, 0, io.BytesIO(), defaultdict(list))
+        size = path.stat().st_size
+        if self.bio.read(len(_MAGIC)) != _MAGIC:
+            raise RecordingError(f"{path} does not begin as an MCAP file: nothing in it can be read")
+        self.bio.seek(self._scan(size))
+        self.bytes_cut = size - self.bio.tell()
+        self.bio.truncate()
+
+    def finish(self, known: dict[str, Any]) -> dict[str, Any]:
+        """Write index and footer onto the disk; the content of metadata.yaml. known: what the recorder noted."""
+        counts, messages = self.channel_stats, sum(self.channel_stats.values())
+        span = {
+            "duration": {"nanoseconds": max(0, self.message_end_time - self.message_start_time)},
+            "starting_time": {"nanoseconds_since_epoch": self.message_start_time if messages else 0},
+            "message_count": messages,
+        }
+        topics = [
+            {
+                "topic_metadata": {
+                    "name": channel.topic,
+                    "type": channel.schema,
+                    "serialization_format": channel.message_encoding,
+                    "offered_qos_profiles": known.get("qos", {}).get(channel.topic, []),
+                    "type_description_hash": known.get("type_hashes", {}).get(channel.topic, ""),
+                },
+                "message_count": counts[channel.id],
+            }
+            for channel in self.channels
+        ]
+        content = {
+            "version": 9,
+            "storage_identifier": "mcap",
+            "relative_file_paths": [self.path.name],
+            **span,
+            "topics_with_message_count": topics,
+            "compression_format": "",
+            "compression_mode": "",
+            "files": [{"path": self.path.name, **span}],
+            "custom_data": known.get("custom_data") or None,
+            "ros_distro": "rosbags",
+        }
+        self.close(9, _yaml(content))
+        return content
+
+    def _scan(self, size: int) -> int:
+        """Take in every whole chunk; where the file is to go on."""
+        end = self.bio.tell()
+        while (found := self._next(size)) is not None:
+            opcode, content = found
+            if opcode == _CHUNK:
+                if not self._take(content, end):
+                    break  # where it is whole but its index is not, it is written again
+            elif opcode != _HEADER:
+                break  # the index of the whole file had been begun
+            end = self.bio.tell()
+        return end
+
+    def _next(self, size: int) -> tuple[int, bytes] | None:
+        """The next record, None when it is not whole."""
+        head = self.bio.read(_RECORD.size)
+        if len(head) < _RECORD.size:
+            return None
+        opcode, length = _RECORD.unpack(head)
+        if opcode == 0 or self.bio.tell() + length > size:
+            return None
+        return opcode, self.bio.read(length)
+
+    def _take(self, content: bytes, start: int) -> bool:
+        """Take in a chunk that begins at `start`; False when it, or the index behind it, is not whole."""
+        first, last, size, _, name_length = _CHUNK_HEAD.unpack_from(content)
+        place = _CHUNK_HEAD.size + name_length
+        name, (length,) = content[_CHUNK_HEAD.size : place].decode(), struct.unpack_from("<Q", content, place)
+        data = content[place + 8 : place + 8 + length]
+        try:
+            payload = zstd.decompress(data) if name == "zstd" else data
+        except zstd.ZstdError:
+            return False  # a power cut left its place but not its content
+        if len(payload) != size:
+            return False
+        messages = self._read(payload)
+        end, indices = self.bio.tell(), {}
+        for _ in messages:
+            at, found = self.bio.tell(), self._next(self.path.stat().st_size)
+            if found is None or found[0] != _INDEX:
+                self.chunk = PendingChunk(first, last, io.BytesIO(payload), messages)
+                self.chunk.bio.seek(size)
+                return False
+            indices[struct.unpack_from("<H", found[1])[0]] = at
+        record = io.BytesIO()
+        record.write(struct.pack("<QQQQI", first, last, start, end - start, 10 * len(indices)))
+        record.write(b"".join(struct.pack("<HQ", *item) for item in indices.items()))
+        record.write(struct.pack("<QI", self.bio.tell() - end, name_length) + name.encode() + struct.pack("<QQ", length, size))
+        self.chunks.append(record)
+        return True
+
+    def _read(self, payload: bytes) -> defaultdict[int, list[tuple[int, int]]]:
+        """Schemas, channels and counts of a chunk; (time, offset) of its messages by channel."""
+        messages: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        offset = 0
+        while offset < len(payload):
+            opcode, length = _RECORD.unpack_from(payload, offset)
+            content = payload[offset + _RECORD.size : offset + _RECORD.size + length]
+            if opcode == _SCHEMA:
+                self._read_schema(content)
+            elif opcode == _CHANNEL:
+                self._read_channel(content)
+            elif opcode == _MESSAGE:
+                channel, _, time_ns = _MESSAGE_HEAD.unpack_from(content)
+                messages[channel].append((time_ns, offset))
+                self.channel_stats[channel] += 1
+                self.message_start_time = min(time_ns, self.message_start_time)
+                self.message_end_time = max(time_ns, self.message_end_time)
+            offset += _RECORD.size + length
+        return messages
+
+    def _read_schema(self, content: bytes) -> None:
+        (number,) = struct.unpack_from("<H", content)
+        name, encoding, data = _texts(content[2:], 3)
+        if number not in {schema.id for schema in self.schemas}:
+            self.schemas.append(Schema(number, name.decode(), encoding.decode(), data.decode()))
+
+    def _read_channel(self, content: bytes) -> None:
+        number, schema = struct.unpack_from("<HH", content)
+        topic, encoding, metadata = _texts(content[4:], 3)
+        if number not in self.channel_stats:
+            kind = next(item.name for item in self.schemas if item.id == schema)
+            self.channels.append(Channel(number, kind, topic.decode(), encoding.decode(), metadata))
+            self.channel_stats[number] = 0
+
+
+def _texts(content: bytes, count: int) -> list[bytes]:
+    """Strings, each behind its length."""
+    found, offset = [], 0
+    for _ in range(count):
+        (length,) = struct.unpack_from("<I", content, offset)
+        found.append(content[offset + 4 : offset + 4 + length])
+        offset += 4 + length
+    return found
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    text = io.StringIO()
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    yaml.dump(content, text)
+    return text.getvalue().strip()
+
+
+def _write(target: Path, content: dict[str, Any]) -> None:
+    part = target.with_suffix(".part")
+    with part.open("w") as file:
+        file.write(_yaml({"rosbag2_bagfile_information": content}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(target)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recorder's parameter table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hilserl_ros.parameters import parameter
+
+
+@dataclass(frozen=True)
+class RecorderParameters:
+    """Parameters of the recorder node."""
+
+    folder: str = parameter("bags", "Folder of all bags; below it <run>/<episode>.")
+    topics: tuple[str, ...] = parameter(
+        (
+            "joint_states", "joint_command", "wrist/image_raw", "wrist/camera_info", "front/image_raw", "front/camera_info",
+            "teleop", "steps", "reward", "truth", "episode/status", "episode/event", "leader/joint_states", "tf", "tf_static",
+            "diagnostics",
+        ),
+        "Topics to record, those of them that somebody publishes when an episode begins.",
+    )  # fmt: skip
+    follow_actor: bool = parameter(
+        True, "Cut episodes by episode/status; else by the services start_episode and stop_episode alone."
+    )
+    autostart: bool = parameter(True, "Configure and activate at once; else whoever manages the lifecycle does.")
+    acknowledge: bool = parameter(
+        False,
+        "Without a learner: acknowledge each step once it is in a bag on disk. The actor sends it again until then.",
+    )
+    queue_mb: int = parameter(
+        256,
+        "Messages in MB that may wait for the disk; beyond it they are dropped, counted and said.",
+        minimum=1,
+        maximum=65536,
+    )
+    reserve_mb: int = parameter(500, "Free disk space in MB below which no bag is begun.", minimum=0, maximum=10_000_000)

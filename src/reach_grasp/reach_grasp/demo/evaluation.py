@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of a demo in which its policies are judged, by the simulator's truth."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from hilserl_core.task import TaskSpec
+from reach_grasp.demo.display import Display, Snapshot
+from reach_grasp.demo.episodes import Episode
+from reach_grasp.demo.film import FilmRecorder
+from reach_grasp.demo.folder import DemoFolder, replace_text
+from reach_grasp.demo.monitor import Monitor
+from reach_grasp.demo.part import POLL_S, Part
+from reach_grasp.demo.progress import Rate, TimeLeft
+from reach_grasp.errors import CommandError
+from reach_grasp.process import background
+
+CAMERAS = ("wrist", "front")
+# What is compared: the policy that only imitates, and the trained one. Their films hold this many episodes.
+EVALUATIONS = {"imitation": 6, "final": 10}
+
+
+class Evaluation(Part):
+    """The imitating and the trained policy on the same fresh episodes, side by side."""
+
+    def __init__(self, folder: DemoFolder, display: Display, domain: int, left: TimeLeft) -> None:
+        super().__init__(folder, display, left)
+        self.domain = domain
+        self.episodes: dict[str, list[Episode]] = {name: [] for name in EVALUATIONS}
+        self.films = {name: FilmRecorder(CAMERAS, length) for name, length in EVALUATIONS.items()}
+        self._ticks = Rate()
+
+    def run(self) -> None:
+        """Until both have finished all episodes."""
+        folder, count = self.folder, self.folder.settings.eval_episodes
+        shutil.rmtree(folder.path / "evaluation", ignore_errors=True)
+        folder.enter("evaluation")
+        chosen = checkpoints(folder.path)
+        with ExitStack() as stack:
+            running = {name: self._start(name, chosen[name], self.domain + i, stack) for i, name in enumerate(EVALUATIONS)}
+            while any(len(found) < count for found in self.episodes.values()):
+                for name, (monitor, process, log) in running.items():
+                    if len(self.episodes[name]) < count:
+                        self.check(process, monitor, log)
+                        self.episodes[name] += monitor.finished()
+                self.display.show(self._snapshot([monitor for monitor, _, _ in running.values()]))
+                time.sleep(POLL_S)
+        for name, found in self.episodes.items():
+            lines = "".join(json.dumps(episode.as_dict()) + "\n" for episode in found[:count])
+            replace_text(folder.file("history", f"evaluation_{name}.jsonl"), lines)
+            self.films[name].encode(folder.file(f"film_{name}.mp4"), TaskSpec().fps)
+
+    def _start(
+        self, name: str, checkpoint: Path, domain: int, stack: ExitStack
+    ) -> tuple[Monitor, subprocess.Popen[bytes], Path]:
+        log = self.folder.file("logs", f"evaluation_{name}.log")
+        arguments = {
+            **self.arguments(),
+            "run": self.folder.path / "evaluation" / name,
+            "checkpoint": checkpoint,
+            "episodes": self.folder.settings.eval_episodes,
+        }
+        monitor = stack.enter_context(Monitor(domain, self.films[name]))
+        return monitor, stack.enter_context(background("eval", arguments, log, {"ROS_DOMAIN_ID": str(domain)})), log
+
+    def _snapshot(self, monitors: list[Monitor]) -> Snapshot:
+        count = self.folder.settings.eval_episodes
+        progress = sum(len(found) for found in self.episodes.values()) / (count * len(self.episodes))
+        steps = sum(monitor.episode.steps for monitor in monitors if monitor.episode is not None)
+        words = {"imitation": "imitation only", "final": "trained"}
+        parts = [f"{words[name]} {sum(e.success for e in found)} of {len(found)}" for name, found in self.episodes.items()]
+        return Snapshot(
+            phase="evaluation",
+            detail=", ".join(parts),
+            progress=progress,
+            ticks_per_second=self._ticks.add(steps),
+            left_s=self.seconds_left("evaluation", progress),
+        )
+
+
+def checkpoints(path: Path) -> dict[str, Path]:
+    """The checkpoint that only imitates (the first) and the trained one (the last). Raises CommandError."""
+    folder = path / "checkpoints"
+    numbered = [item for item in folder.iterdir() if item.name.isdigit()] if folder.is_dir() else []
+    if len(numbered) < 2:
+        raise CommandError(f"{folder} holds {len(numbered)} checkpoints, expected the first and the last of a training")
+    return {"imitation": min(numbered, key=lambda item: int(item.name)), "final": (folder / "last").resolve()}

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the parts of a demo have in common."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from reach_grasp.demo.display import Display
+from reach_grasp.demo.folder import DemoFolder
+from reach_grasp.demo.monitor import Monitor, check_running
+from reach_grasp.demo.progress import TimeLeft
+from reach_grasp.errors import CommandError
+
+POLL_S = 0.25
+FREE_GB = 0.5
+
+
+class Part:
+    """One part of the road: arguments of systems, how long is left, and one place that notices what goes wrong."""
+
+    def __init__(self, folder: DemoFolder, display: Display, left: TimeLeft) -> None:
+        self.folder, self.display, self.left = folder, display, left
+
+    def arguments(self) -> dict[str, Any]:
+        """Of every system."""
+        settings = self.folder.settings
+        config = {"config": settings.config} if settings.config else {}
+        return {"seed": settings.seed, **config}
+
+    def seconds_left(self, phase: str, progress: float) -> float:
+        """Of the whole demo, when `phase` is done to a fraction `progress`."""
+        spent = {**self.folder.phases, phase: self.folder.seconds(phase)}
+        return self.left.seconds(phase, min(progress, 1.0), spent)
+
+    def check(self, process: subprocess.Popen[bytes], monitor: Monitor, log: Path) -> None:
+        """Raise CommandError when waiting on is pointless."""
+        check_running(process, monitor, log)
+        self.check_disk()
+
+    def check_disk(self) -> None:
+        """Raise CommandError when it is nearly full."""
+        free = shutil.disk_usage(self.folder.path).free / 1e9
+        if free < FREE_GB:
+            raise CommandError(
+                f"the disk of {self.folder.path} has only {free:.1f} GB free; free some and run the same again to go on"
+            )
+
+
+def node_memory_mb(manager: int, name: str) -> float:
+    """Resident megabytes of a node below a process manager, 0 when it is not there."""
+    found = [0.0]
+    try:
+        for process in psutil.Process(manager).children(recursive=True):
+            # The node's guard carries its words too, but is far smaller.
+            if f"__node:={name}" in process.cmdline():
+                found.append(process.memory_info().rss / 1e6)
+    except psutil.Error:
+        pass
+    return max(found)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first part of a demo: a person shows the task, and what is none of it, to bags."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from reach_grasp.demo.display import Display, Snapshot
+from reach_grasp.demo.episodes import Episode
+from reach_grasp.demo.folder import DemoFolder
+from reach_grasp.demo.monitor import Monitor, all_recorded
+from reach_grasp.demo.part import POLL_S, Part
+from reach_grasp.demo.progress import Rate, TimeLeft
+from reach_grasp.process import background
+
+FOLDER = "recording"
+
+
+class Recording(Part):
+    """Bags in `recording`/bags."""
+
+    def __init__(self, folder: DemoFolder, display: Display, domain: int, real_time_factor: float, left: TimeLeft) -> None:
+        super().__init__(folder, display, left)
+        self.domain, self.real_time_factor = domain, real_time_factor
+
+    def run(self) -> None:
+        """Until enough demonstrations are on disk."""
+        folder, wanted, ticks = self.folder, self.folder.settings.demonstrations, Rate()
+        log = folder.file("logs", "record.log")
+        arguments = {
+            **self.arguments(),
+            "run": folder.path / FOLDER,
+            "demonstrations": wanted,
+            "real_time_factor": self.real_time_factor,
+        }
+        folder.enter("demonstrations")
+        known = [Episode(**record) for record in folder.history("episodes") if record["mode"] == "demonstration"]
+        with (
+            Monitor(self.domain, known=known) as monitor,
+            background("record", arguments, log, {"ROS_DOMAIN_ID": str(self.domain)}) as process,
+        ):
+            while not all_recorded(monitor.episode):
+                self.check(process, monitor, log)
+                self._keep(monitor.finished())
+                status = monitor.episode
+                detail, done = "starting the nodes", 0.0
+                if status is not None:
+                    failures = status.episodes_done - status.successes
+                    detail, done = f"{status.successes} of {wanted}, and {failures} failures", status.successes / wanted
+                sequence = status.sequence if status is not None else 0
+                left = self.seconds_left("demonstrations", done)
+                self.display.show(Snapshot("demonstrations", detail, done, ticks.add(sequence), left_s=left))
+                time.sleep(POLL_S)
+            self._keep(monitor.finished())
+
+    def _keep(self, episodes: Sequence[Episode]) -> None:
+        for episode in episodes:
+            self.folder.append("episodes", episode.as_dict())

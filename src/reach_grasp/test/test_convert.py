@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""reach-grasp convert: what it prints, and its errors in one sentence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import bags
+from reach_grasp.command import main
+
+
+def test_it_writes_a_dataset_and_says_what_it_found(tmp_path, capsys):
+    steps = bags.episode(5) + bags.episode(4, 1, 7)
+    bag = bags.write_steps(tmp_path / "bag", [*steps, steps[2]])
+    assert main(["convert", str(bag), "--repo-id", "me/set", "--root", str(tmp_path / "set"), "--modes", "demonstration"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 episodes, 9 frames" in printed and "1 duplicate steps dropped" in printed
+    assert json.loads((tmp_path / "set/meta/info.json").read_text())["total_frames"] == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "nowhere does not exist"),
+        (["bag", "--fps", "0"], "--fps is 0"),
+        (["bag", "--mapping", "none.yaml"], "none.yaml cannot be read"),
+        (["bag", "--mapping", "none.yaml", "--fps", "10"], "--modes and --fps are for bags with steps"),
+        (["bag", "--modes", "evaluation"], "no episode to convert"),
+    ],
+)
+def test_an_error_is_one_sentence(tmp_path, monkeypatch, capsys, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    bags.write_steps(tmp_path / "bag", bags.episode(3))
+    assert main(["convert", *arguments, "--repo-id", "me/set"]) == 2
+    printed = capsys.readouterr().err
+    assert sentence in printed and printed.count("\n") == 1 and "Traceback" not in printed
+    assert not (tmp_path / "datasets").exists()
