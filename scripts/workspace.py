@@ -95,9 +95,10 @@ def install(root: Path) -> bool:
             "uv could not be installed",
         )
         uv = str(venv / "bin" / "uv")
+    # Without stored bytecode each of a run's processes compiles torch anew wherever PYTHONDONTWRITEBYTECODE is set.
     requirements = ["-r", str(root / "requirements.txt"), "-c", str(root / "constraints.txt")]
     _run(
-        [uv, "pip", "install", "--quiet", "--python", str(python), *requirements],
+        [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *requirements],
         "the pinned packages could not be installed",
     )
     stamp_file.write_text(stamp)
