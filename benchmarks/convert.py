@@ -13,6 +13,7 @@ import numpy as np
 from lerobot.datasets import LeRobotDataset
 
 from benchmarks import bags
+from benchmarks.datasets import priority_kept
 from benchmarks.registry import Options
 from benchmarks.rows import Better, Row, Target
 from benchmarks.timing import Timed, take_turns
@@ -99,11 +100,12 @@ def _lerobot(folder: Path, episodes: list[list[dict]], height: int, width: int) 
         "next.done": {"dtype": "bool", "shape": (1,), "names": None},
     }
     dataset = LeRobotDataset.create("bench/set", fps=10, features=features, root=folder)
-    for rows in episodes:
-        for row in rows:
-            dataset.add_frame(dict(row))
-        dataset.save_episode()
-    dataset.finalize()
+    with priority_kept():
+        for rows in episodes:
+            for row in rows:
+                dataset.add_frame(dict(row))
+            dataset.save_episode()
+        dataset.finalize()
 
 
 def _error(folder: Path, episodes: list[list[dict]]) -> float:

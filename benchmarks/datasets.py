@@ -4,12 +4,28 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from dataset_recorder.dataset import open_dataset
 from dataset_recorder.video import VideoWriter
+
+
+@contextmanager
+def priority_kept() -> Iterator[None]:
+    """Around LeRobot's writer: for root, its SVT-AV1 gives the calling thread the highest real-time priority, for good.
+
+    What that thread starts later inherits it, and starves whatever shares the processor.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def as_v21(root: Path, old: Path) -> Path:

@@ -29,6 +29,7 @@ from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
 from benchmarks import bags
+from benchmarks.datasets import priority_kept
 from benchmarks.registry import Options
 from benchmarks.rows import Better, Row, Target
 from hilserl_ros import qos
@@ -267,8 +268,9 @@ def _lerobot(folder: Path, pictures: dict[str, list[np.ndarray]], count: int) ->
         frames = {f"observation.images.{camera}": pictures[camera][index % 60] for camera in _CAMERAS}
         dataset.add_frame({**frames, "observation.state": joints, "action": joints, "task": "grasp"})
     between = _cpu_s()
-    dataset.save_episode()
-    dataset.finalize()
+    with priority_kept():
+        dataset.save_episode()
+        dataset.finalize()
     return between - before, _cpu_s() - between
 
 

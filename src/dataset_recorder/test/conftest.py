@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.datasets import priority_kept
+
 LENGTHS = (12, 9, 15)
 CAMERAS = ("observation.images.wrist", "observation.images.front")
 
@@ -48,6 +50,7 @@ def recorded(tmp_path_factory) -> Path:
                 "next.success": np.array([False]),
                 "task": ("grasp the red cube", "reach")[episode % 2],
             })  # fmt: skip
-        dataset.save_episode(parallel_encoding=False)
+        with priority_kept():
+            dataset.save_episode(parallel_encoding=False)
     dataset.finalize()
     return root

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+from benchmarks.datasets import priority_kept
 from reward_classifier_node.data import LabelledFrames, Split, check, split_by_episode
 from reward_classifier_node.dataset import read_dataset
 from reward_classifier_node.errors import DataError
@@ -97,7 +98,8 @@ def written(tmp_path_factory):
             image = np.full((128, 128, 3), 10 * (6 * episode + index) + 20, np.uint8)
             reward = np.array([float(index >= 4)], np.float32)
             dataset.add_frame({"observation.images.wrist": image, "next.reward": reward, "task": "grasp"})
-        dataset.save_episode()
+        with priority_kept():
+            dataset.save_episode()
     dataset.finalize()
     return root
 
