@@ -125,7 +125,7 @@ class FakeLearner(FakeNode):
             trained_through=step,
             updates_per_second=50.0,
         )
-        metrics = {"loss_critic": 1.0 / (1 + step), "temperature": 0.1, "q_mean": 0.5}
+        metrics = {"loss_critic": 1.0 / (1 + step), "temperature": 0.1, "q_mean": 0.5, "resident_mb": 500.0}
         status.metrics = [KeyValue(key=name, value=str(value)) for name, value in metrics.items()]
         self.publisher.publish(status)
 

@@ -8,8 +8,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from reach_grasp.demo.display import Display
 from reach_grasp.demo.folder import DemoFolder
 from reach_grasp.demo.monitor import Monitor, check_running
@@ -49,16 +47,3 @@ class Part:
             raise CommandError(
                 f"the disk of {self.folder.path} has only {free:.1f} GB free; free some and run the same again to go on"
             )
-
-
-def node_memory_mb(manager: int, name: str) -> float:
-    """Resident megabytes of a node below a process manager, 0 when it is not there."""
-    found = [0.0]
-    try:
-        for process in psutil.Process(manager).children(recursive=True):
-            # The node's guard carries its words too, but is far smaller.
-            if f"__node:={name}" in process.cmdline():
-                found.append(process.memory_info().rss / 1e6)
-    except psutil.Error:
-        pass
-    return max(found)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 
 from hilserl_core.task import TaskSpec
@@ -13,7 +12,7 @@ from reach_grasp.demo.episodes import MODES, Episode
 from reach_grasp.demo.evaluation import checkpoints
 from reach_grasp.demo.folder import DemoFolder
 from reach_grasp.demo.monitor import Monitor, learner_record
-from reach_grasp.demo.part import POLL_S, Part, node_memory_mb
+from reach_grasp.demo.part import POLL_S, Part
 from reach_grasp.demo.preparation import CLASSIFIER
 from reach_grasp.demo.progress import Rate, TimeLeft, intervention_rate, success_rate
 from reach_grasp.demo.verdicts import VerdictTracker
@@ -30,7 +29,7 @@ class Training(Part):
         self.domain, self.real_time_factor = domain, real_time_factor
         self.log = folder.file("logs", "train.log")
         self.episodes = [Episode(**record) for record in folder.history("episodes") if record["mode"] == "training"]
-        self._ticks, self._recorded, self._memory_read = Rate(), "", 0.0
+        self._ticks, self._recorded = Rate(), ""
         self._final_since: float | None = None
         learned = folder.settings.learned_reward
         self.verdicts = VerdictTracker(round(1e9 * TaskSpec().tick_s)) if learned else None
@@ -54,10 +53,10 @@ class Training(Part):
         ):
             while not self._finished(monitor):
                 self.check(process, monitor, self.log)
-                self._record(monitor, process)
+                self._record(monitor)
                 self.display.show(self._snapshot(monitor))
                 time.sleep(POLL_S)
-            self._record(monitor, process, over=True)
+            self._record(monitor, over=True)
         checkpoints(path)  # raises when stopping left none
 
     def _finished(self, monitor: Monitor) -> bool:
@@ -71,7 +70,7 @@ class Training(Part):
             return True
         return learner is not None and learner.trained_through >= status.sequence
 
-    def _record(self, monitor: Monitor, process: subprocess.Popen[bytes], over: bool = False) -> None:
+    def _record(self, monitor: Monitor, over: bool = False) -> None:
         for episode in monitor.finished():
             self.episodes.append(episode)
             self.folder.append("episodes", episode.as_dict())
@@ -84,14 +83,12 @@ class Training(Part):
             self.folder.state["actor"] |= {"episodes_done": status.episodes_done, "successes": status.successes}
         if learner is not None:
             record = learner_record(learner)
+            memory = max(self.folder.state.get("learner_rss_mb", 0.0), record["metrics"].get("resident_mb", 0.0))
+            self.folder.state["learner_rss_mb"] = memory
             key = f"{record['optimization_step']} {record['phase']} {record['progress']:.2f}"
             if key != self._recorded:
                 self._recorded = key
                 self.folder.append("learner", {**record, "steps": status.steps if status is not None else 0})
-        if time.monotonic() - self._memory_read > 5.0:
-            self._memory_read = time.monotonic()
-            peak = self.folder.state.get("learner_rss_mb", 0.0)
-            self.folder.state["learner_rss_mb"] = max(peak, node_memory_mb(process.pid, "learner"))
         self.folder.save()
 
     def _phase(self, monitor: Monitor) -> tuple[str, float, str]:
