@@ -127,7 +127,11 @@ class World:
         return bool(position[2] < 0.0 or (position[:2] < low).any() or (position[:2] > high).any())
 
     def grasp(self) -> Grasp:
-        """Both pads on the cube, pressing against each other along the gripper's opening, and not sunk into it."""
+        """Both pads on the cube, pressing against each other along the gripper's opening, and not sunk into it.
+
+        A pad's force is all it does, friction included: on the edge of a cube held across its corners, the normal of a contact
+        may be that of either face, and only with the friction does it point along the opening.
+        """
         forces, depth = np.zeros((2, 3)), 0.0
         wrench = np.zeros(6)
         for index, (first, second) in enumerate(self.data.contact.geom):
@@ -136,8 +140,8 @@ class World:
                 continue
             mujoco.mj_contactForce(self.model, self.data, index, wrench)
             contact = self.data.contact[index]
-            # The frame's first row is the normal, from the first geom to the second; the force acts on the second.
-            force = contact.frame[:3] * wrench[0]
+            # The rows of the frame are the normal, from the first geom to the second, and two tangents; it acts on the second.
+            force = wrench[:3] @ contact.frame.reshape(3, 3)
             forces[self._pads.index(other)] += force if second == self._cube else -force
             depth = max(depth, -contact.dist)
         opening = self.data.xmat[self._gripper_body][::3]  # from the fixed to the moving jaw

@@ -60,6 +60,26 @@ def test_a_grasped_cube_is_pinched_barely_penetrated_and_comes_along(world: Worl
     assert world.success
 
 
+def test_a_cube_held_across_its_corners_is_a_grasp(world: World) -> None:
+    """The engine gives such a contact the normal of either face; the forces oppose each other all the same."""
+    world.reset(2_000_063)
+    controller = Controller(TASK, world.kinematics)
+    controller.latch(world.joint_positions)
+    person = ScriptedOperator(OperatorConfig(failures_every=3), TASK, world.kinematics, 2_000_000)
+    person.begin(Mode.DEMONSTRATION, 63)
+    while not world.success:
+        assert world.ticks < 60
+        _, action = person.act(world.joint_positions, world.cube_pose)
+        world.step(controller.command(action, world.joint_positions).joints)
+    opening = world.data.xmat[world.model.body("gripper_link").id][::3]
+    cube = world.model.geom("cube").id
+    normals = [contact.frame[:3] for contact in world.data.contact if cube in contact.geom]
+    assert any(0.5 < abs(normal @ opening) < 0.8 for normal in normals), "this test is to hold it across its corners"
+    for action in [[0, 0, 0, -1]] * 5 + [[0, 0, 0.25, -1]] * 16:
+        world.step(controller.command(np.array(action), world.joint_positions).joints)
+    assert world.success and world.cube_pose[0][2] > 0.05
+
+
 def test_success_needs_as_many_ticks_as_configured(world: World) -> None:
     _grasp(world, seed=1)
     ticks = world.ticks
