@@ -17,7 +17,7 @@ from so101_sim.operator import OperatorConfig, ScriptedOperator
 from so101_sim.world import World
 
 TASK = replace(TaskSpec(), camera_sizes=(128, 128), crops=(0, 0, 128, 128))  # as in config/sim.yaml
-HOLD_TICKS, FAILURES_EVERY = 30, 3  # as in config/record.yaml
+HOLD_TICKS, FAILURES_EVERY = 30, 2  # as in config/record.yaml
 
 
 @dataclass(frozen=True)
