@@ -254,4 +254,7 @@ class EpisodeBags:
             self._complain(f"{bag.folder} lacks {what}, which did not come in time")
         lost = f", {bag.dropped} messages came faster than they could be written" if bag.dropped else ""
         lost += f", {item.missed} messages were lost on their way here: is this computer too busy?" if item.missed else ""
-        (self._complain if lost else self._say)(f"{bag.folder} holds {count} messages{lost}")
+        if lost:  # a line each: a logger of ROS keeps to one level at every line that calls it
+            self._complain(f"{bag.folder} holds {count} messages{lost}")
+        else:
+            self._say(f"{bag.folder} holds {count} messages")

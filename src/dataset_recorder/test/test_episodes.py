@@ -2,6 +2,7 @@
 from pathlib import Path
 
 import pytest
+from rclpy.logging import get_logger
 
 from dataset_recorder.episodes import LOST_S, REST_S, RETRY_S, STEPS_S, Episode, EpisodeBags
 from dataset_recorder.errors import RecordingError
@@ -250,3 +251,13 @@ def test_steps_that_somebody_else_acknowledged_are_never_acknowledged_away(tmp_p
     assert receipts.is_new("run", 501)
     receipts.keep("run", 501)
     assert _answer(receipts) is None and receipts.begins_late == ("run", 501)
+
+
+def test_a_bag_that_lost_messages_is_told_of_by_the_same_logger_as_one_that_lost_none():
+    log, made = get_logger("bags"), {}
+    bags = EpisodeBags(lambda episode: made.setdefault(episode, _Bag(episode)), log.info, log.error)
+    for episode, lost in ((ONE, 0), (TWO, 3)):
+        bags.begin(episode, 0.0)
+        bags.miss(lost)
+        bags.close()
+    assert [bag.state for bag in made.values()] == ["closed", "closed"]
