@@ -44,6 +44,8 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
         self._taken: dict[str, Subscription] = {}
         self._types: dict[str, str] = {}
         self._refused: set[str] = set()
+        needed = {"joint_states", *(f"{camera}/image_raw" for camera in self.task.cameras), *self.params.required}
+        self._required = [topic for topic in self.params.topics if topic in needed]
         self._active = False
         self._manual = 0
         self._given_up: Episode | None = None
@@ -101,7 +103,8 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
     # Messages ---------------------------------------------------------------------------------------------------------
 
     def _subscribe(self) -> None:
-        """Take every topic asked for that has a publisher by now."""
+        """Take every topic asked for that has a publisher by now; steps when all that is required was taken before."""
+        lacking = [topic for topic in self._required if topic not in self._taken]
         for topic in self.params.topics:
             if topic in self._taken or topic in self._refused:
                 continue
@@ -113,14 +116,19 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
                 if len(kinds) > 1:
                     raise RecordingError(f"{topic} is published as {' and '.join(sorted(kinds))}: a bag takes one type a topic")
                 kind = kinds.pop()
-                call = self._on_step if kind == _STEP and self.params.follow_actor else self._on_message
+                follows = self.params.follow_actor and kind == _STEP
+                if follows and lacking:
+                    waiting = f"steps are not taken before somebody publishes {', '.join(lacking)}"
+                    self.get_logger().info(waiting, throttle_duration_sec=10.0, skip_first=True)
+                    continue
+                call = self._on_step if follows else self._on_message
                 lost = None if call == self._on_step else self._on_lost  # a lost step comes again
                 self._taken[topic] = self.create_subscription(
                     message_class(kind), topic, partial(call, self.resolve_topic_name(topic)), widest(found), raw=True,
                     event_callbacks=SubscriptionEventCallbacks(message_lost=lost),
                 )  # fmt: skip
                 self._types[topic] = kind
-                self._bags.awaits_steps |= self.params.follow_actor and kind == _STEP
+                self._bags.awaits_steps |= follows
                 if self._bags.current is not None:
                     self.get_logger().warning(f"{topic} came late: it is recorded from the next episode on")
             except RecordingError as error:

@@ -21,6 +21,11 @@ class RecorderParameters:
         ),
         "Topics to record, those of them that somebody publishes when an episode begins.",
     )  # fmt: skip
+    required: tuple[str, ...] = parameter(
+        (),
+        "Topics of these that steps wait for, beside joint_states and the images of the task's cameras: with the actor's "
+        "wait_for_recorder no episode begins before they are there.",
+    )
     follow_actor: bool = parameter(
         True, "Cut episodes by episode/status; else by the services start_episode and stop_episode alone."
     )

@@ -29,7 +29,7 @@ from std_srvs.srv import Trigger
 
 from dataset_recorder.repair import repair
 from hilserl_core.delivery import Outbox
-from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Step, StepAck
+from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Reward, Step, StepAck
 from hilserl_ros import qos
 from hilserl_ros.images import rgb_to_image
 
@@ -148,6 +148,23 @@ def test_each_episode_gets_a_bag_with_everything_in_it(start, tmp_path):
     assert notes["run_id"] == "run" and '"fps": 10.0' in notes["task"] and "numpy" in notes["versions"]
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
+
+
+def test_steps_are_taken_only_when_all_that_is_required_is_there(start, tmp_path):
+    """An actor that waits for its recorder does not begin before, so that its first bag lacks none of it."""
+    station, _ = start("required:=[truth]")
+    station.until(lambda: station.image.get_subscription_count() > 0, "the images to be taken")
+    truth = station.node.create_publisher(Reward, "truth", qos.REWARD)
+    station.until(lambda: station.steps.get_subscription_count() > 0, "the steps to be taken")
+    assert truth.get_subscription_count() == 1
+    bag = tmp_path / "bags/run/000000"
+    station.say(0)
+    station.until((bag / "unfinished.json").is_file, "the bag to be begun")
+    truth.publish(Reward())
+    station.steps.publish(Step(run_id="run", sequence=1, is_last=True, state=[0.0], action=[0.0]))
+    station.say(0, EpisodeStatus.RESETTING)
+    station.until(_recorded(bag), "the bag to be closed")
+    assert _count(bag, "/truth") == _count(bag, "/steps") == 1
 
 
 def test_services_start_stop_and_discard(start, tmp_path):
