@@ -86,7 +86,7 @@ class ActorNode(BaseNode[ActorParameters]):
 
     def _connect(self) -> None:
         params = self.params
-        self._command = self.create_publisher(JointTrajectory, "joint_command", qos.JOINT_COMMAND)
+        self._command = self.create_publisher(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
         self._status = self.create_publisher(EpisodeStatus, "episode/status", qos.STATUS)
         image_qos = qos.IMAGE if params.lockstep else qos.newest()
         self.create_subscription(JointState, "joint_states", self._on_joints, qos.JOINT_STATES)

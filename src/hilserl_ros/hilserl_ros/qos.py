@@ -19,6 +19,11 @@ def newest(depth: int = 1) -> QoSProfile:
     return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
+def recorded(profile: QoSProfile) -> QoSProfile:
+    """The same for a publisher of small messages: deep enough that a recorder that lags loses none."""
+    return QoSProfile(depth=200, reliability=profile.reliability, durability=profile.durability)
+
+
 JOINT_STATES = reliable(10)
 JOINT_COMMAND = reliable(1)
 IMAGE = reliable(5)

@@ -70,7 +70,7 @@ class RewardClassifierNode(BaseNode[ClassifierNodeParameters]):
 
     def _connect(self) -> None:
         params = self.params
-        self._reward = self.create_publisher(Reward, "reward", qos.REWARD)
+        self._reward = self.create_publisher(Reward, "reward", qos.recorded(qos.REWARD))
         self._picture = self.create_publisher(Image, "reward/image", qos.IMAGE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
         image_qos = qos.IMAGE if params.lockstep else qos.newest()

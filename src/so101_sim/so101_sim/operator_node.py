@@ -42,7 +42,7 @@ class OperatorNode(BaseNode[OperatorParameters]):
         self._episode: tuple[str, int] | None = None
         self._gave_up = False
         self._answer: TeleopCommand | None = None
-        self._teleop = self.create_publisher(TeleopCommand, "teleop", qos.TELEOP)
+        self._teleop = self.create_publisher(TeleopCommand, "teleop", qos.recorded(qos.TELEOP))
         self._event = self.create_publisher(EpisodeEvent, "episode/event", qos.EPISODE_EVENT)
         self.create_subscription(EpisodeStatus, "episode/status", self._on_status, qos.STATUS)
         self.create_subscription(JointState, "joint_states", self._on_joints, qos.JOINT_STATES)

@@ -74,9 +74,9 @@ class SimNode(BaseNode[SimParameters]):
         self.stale_commands = 0
 
         self._clock = self.create_publisher(ClockMessage, "/clock", qos.CLOCK)
-        self._joints = self.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
+        self._joints = self.create_publisher(JointState, "joint_states", qos.recorded(qos.JOINT_STATES))
         names = ("truth", "reward") if self.params.publish_reward else ("truth",)
-        self._rewards = [self.create_publisher(Reward, name, qos.REWARD) for name in names]
+        self._rewards = [self.create_publisher(Reward, name, qos.recorded(qos.REWARD)) for name in names]
         self._cube = self.create_publisher(PoseStamped, "cube_pose", qos.CUBE_POSE)
         self._cameras = {camera: self.create_publisher(Image, f"{camera}/image_raw", qos.IMAGE) for camera in CAMERAS}
         self._infos = {camera: self.create_publisher(CameraInfo, f"{camera}/camera_info", qos.IMAGE) for camera in CAMERAS}
