@@ -6,19 +6,20 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.classifier_frames import TASK, Episode, FrameMaker
+from benchmarks.classifier_frames import TASK, Episode, FrameMaker, simulation_rule
 from reward_classifier_node.calibration import scores
 from reward_classifier_node.data import LabelledFrames, split_by_episode
-from reward_classifier_node.decision import Rule, decide
+from reward_classifier_node.decision import Gripper, decide
 from reward_classifier_node.settings import ClassifierSettings
 from reward_classifier_node.training import Trained, train
 
-_TRAINED, _UNSEEN = 0, 2_000_000  # seeds of the worlds and of the person
+_TRAINED = 0  # seed of the worlds and of the person
 
 
 def labelled(episodes: list[Episode]) -> LabelledFrames:
@@ -31,17 +32,24 @@ def labelled(episodes: list[Episode]) -> LabelledFrames:
 
 
 def judge(trained: Trained, episodes: list[Episode], settings: ClassifierSettings) -> dict[str, Any]:
-    """Against the simulator's truth: frames, frames without undecided ones, and what the node says, by frame and by episode."""
+    """Against the simulator's truth: images alone, and gated by what the gripper feels; and what the node says, debounced.
+
+    decided: without the frames at the edge of a grasp.
+    """
     frames, success = labelled(episodes), np.concatenate([episode.success for episode in episodes])
     probabilities = trained.classifier.probabilities(frames.images)
-    said = decide(probabilities, Rule(trained.threshold), frames.episodes)
+    rule, grippers = simulation_rule(trained.threshold), np.concatenate([episode.grippers for episode in episodes])
+    said = decide(probabilities, rule, frames.episodes, grippers)
     decided = ~frames.undecided(settings.undecided_before, settings.undecided_after)
+    gated = probabilities * [rule.gate.holds(Gripper(*map(float, gripper))) for gripper in grippers]
     rows = [frames.episodes == number for number in range(len(episodes))]
     ever_said, ever = (np.array([values[row].any() for row in rows]) for values in (said, success))
     delays = [int(said[row].argmax() - success[row].argmax()) for row, both in zip(rows, ever_said & ever, strict=True) if both]
     return {
-        "frames": scores(probabilities, frames.labels, trained.threshold).as_dict(),
-        "decided_frames": scores(probabilities[decided], frames.labels[decided], trained.threshold).as_dict(),
+        "images": scores(probabilities, frames.labels, trained.threshold).as_dict(),
+        "images_decided": scores(probabilities[decided], frames.labels[decided], trained.threshold).as_dict(),
+        "gated": scores(gated, frames.labels, trained.threshold).as_dict(),
+        "gated_decided": scores(gated[decided], frames.labels[decided], trained.threshold).as_dict(),
         "node_frames": scores(said.astype(float), success, 0.5).as_dict(),
         "node_episodes": scores(ever_said.astype(float), ever, 0.5).as_dict(),
         "delays_frames": delays,
@@ -55,12 +63,16 @@ def main() -> None:
         "--demonstrations", type=int, default=20, help="Successful demonstrations to train on; failures come on top."
     )
     parser.add_argument("--unseen", type=int, default=100, help="Episodes to judge by.")
+    parser.add_argument("--unseen-seed", type=int, default=2_000_000, help="Of their worlds and of the person.")
+    parser.add_argument("--trunk-updates", type=int, help="Instead of the configuration's: more data can take more.")
     parser.add_argument("--config", type=Path, default=Path("config/reward_classifier.yaml"))
     parser.add_argument("--output", type=Path, default=Path("outputs/classifier_accuracy.json"))
     options = parser.parse_args()
     settings = ClassifierSettings.from_file(options.config)
+    if options.trunk_updates is not None:
+        settings = replace(settings, trunk_updates=options.trunk_updates)
     frames = labelled([*FrameMaker(_TRAINED).until(options.demonstrations)])
-    unseen = FrameMaker(_UNSEEN).episodes(options.unseen)
+    unseen = FrameMaker(options.unseen_seed).episodes(options.unseen)
     split = split_by_episode(frames, settings.heldout, settings.seed)
     start, start_cpu = time.monotonic(), time.process_time()
     both = dict(zip(("ours", "head_only"), train(frames, split, settings, TASK), strict=True))

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import yaml
 
 from hilserl_core.action import Controller
 from hilserl_core.kinematics import Kinematics
 from hilserl_core.step import Mode
 from hilserl_core.task import TaskSpec
+from reach_grasp.task_files import config_file
+from reward_classifier_node.decision import Rule
+from reward_classifier_node.node_settings import ClassifierNodeParameters
 from so101_description import urdf_path
 from so101_sim.operator import OperatorConfig, ScriptedOperator
 from so101_sim.world import World
@@ -22,12 +26,16 @@ HOLD_TICKS, FAILURES_EVERY = 30, 2  # as in config/record.yaml
 
 @dataclass(frozen=True)
 class Episode:
-    """images: (T, 128, 128, 3) uint8 RGB. pinched, success: (T,) bool, the simulator's truth at the same instants."""
+    """images: (T, 128, 128, 3) uint8 RGB. pinched, success: (T,) bool, the simulator's truth at the same instants.
+
+    grippers: (T, 3) position [rad], speed [rad/s] and effort [N·m] of the gripper's joint.
+    """
 
     kind: str
     images: np.ndarray
     pinched: np.ndarray
     success: np.ndarray
+    grippers: np.ndarray
 
 
 class FrameMaker:
@@ -59,16 +67,24 @@ class FrameMaker:
         world.reset(self.seed + number)
         self.controller.latch(world.joint_positions)
         person.begin(Mode.DEMONSTRATION, number)
-        images, pinched, success = [], [], []
+        images, pinched, success, grippers = [], [], [], []
         held = 0
         while True:
             images.append(world.render("wrist", 128, 128))
             pinched.append(world.grasp().pinched)
             success.append(world.success)
+            grippers.append((world.joint_positions[-1], world.joint_velocities[-1], world.joint_efforts[-1]))
             held += bool(held or world.success)
             over = len(images) > self.task.max_ticks + (HOLD_TICKS if held else 0)
             if held > HOLD_TICKS or over or person.gives_up(world.cube_pose):
-                return Episode(person.attempt.value, np.stack(images), np.array(pinched), np.array(success))
+                truth = (np.array(values) for values in (pinched, success, grippers))
+                return Episode(person.attempt.value, np.stack(images), *truth)
             joints = world.joint_positions
             _, action = person.act(joints, world.cube_pose, bool(held))
             world.step(self.controller.command(action, joints).joints)
+
+
+def simulation_rule(threshold: float) -> Rule:
+    """As the simulation's parameter file sets the node up, gate included."""
+    section = yaml.safe_load(config_file("sim").read_text())["/**/reward_classifier"]["ros__parameters"]
+    return ClassifierNodeParameters(**section).rule(threshold)

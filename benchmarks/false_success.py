@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from benchmarks.classifier_frames import simulation_rule
 from hilserl_actor.schedule import world_seed
 from hilserl_core.action import Controller
 from hilserl_core.actor import Actor
@@ -22,10 +21,9 @@ from hilserl_core.step import Mode, Observation
 from hilserl_core.task import TaskSpec
 from reach_grasp.demo.verdicts import Verdict, verdict_numbers
 from reach_grasp.report.numbers import wilson
-from reach_grasp.task_files import config_file, task_of
+from reach_grasp.task_files import task_of
 from reward_classifier_node.artifact import read_artifact
-from reward_classifier_node.decision import Gripper, Judge, Rule
-from reward_classifier_node.node_settings import ClassifierNodeParameters
+from reward_classifier_node.decision import Gripper, Judge
 from so101_sim.world import World
 
 _FIRST = 10_000  # number of the first episode: none that the demo itself was evaluated on
@@ -75,7 +73,7 @@ class Episodes:
         self.controller = Controller(self.task, self.kinematics)
         self.actor = Actor.from_pretrained((demo / "checkpoints" / "last").resolve(), self.task)
         artifact = read_artifact(demo / "classifier", self.task)
-        self.classifier, self.judge = artifact.classifier, Judge(_rule(artifact.threshold))
+        self.classifier, self.judge = artifact.classifier, Judge(simulation_rule(artifact.threshold))
 
     def run(self, count: int) -> list[Verdict]:
         """Of so many episodes."""
@@ -105,12 +103,6 @@ class Episodes:
         pose = self.kinematics.forward(positions)
         maps = (dict(zip(names, values.tolist(), strict=True)) for values in (positions, velocities))
         return Observation(0, state_vector(*maps, pose.position, pose.euler, self.task), {self.task.cameras[0]: image})
-
-
-def _rule(threshold: float) -> Rule:
-    """As the simulation's parameter file sets the node up."""
-    section = yaml.safe_load(config_file("sim").read_text())["/**/reward_classifier"]["ros__parameters"]
-    return ClassifierNodeParameters(**section).rule(threshold)
 
 
 if __name__ == "__main__":
