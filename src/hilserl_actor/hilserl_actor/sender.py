@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rclpy._rclpy_pybind11 import RCLError  # its only place
 from rclpy.serialization import deserialize_message, serialize_message
 
 from hilserl_actor.schedule import Counters, Spooled, after_restart, new_run_id
@@ -30,7 +29,7 @@ class StepSender:
         task: TaskSpec,
         window: int,
         resend_s: float,
-        publish: Callable[[StepMessage | bytes], None],
+        publish: Callable[[StepMessage | bytes], object],
         complain: Callable[[str], None],
     ) -> None:
         self.task = task
@@ -70,12 +69,15 @@ class StepSender:
         self.flush()
 
     def flush(self) -> None:
-        """Write what is not on disk yet, publish what is due. A full disk is said and tried again at the next call."""
+        """Write what is not on disk yet, publish what is due. A full disk is said and tried again at the next call.
+
+        What DDS refuses counts as lost on the way: it comes again.
+        """
         while self._unsaved:
             step = self._unsaved[0]
             message = step_to_message(step, self.task)
             if self.outbox is None:
-                self._send(message)
+                self._publish(message)
             else:
                 try:
                     self.outbox.put(step.sequence, serialize_message(message))
@@ -85,14 +87,7 @@ class StepSender:
             self._unsaved.popleft()
         if self.outbox is not None:
             for _, payload in self.outbox.due(time.monotonic()):
-                self._send(payload)
-
-    def _send(self, message: StepMessage | bytes) -> None:
-        """Publish. DDS refuses when a reader has fallen far behind: the step then counts as lost on the way and comes again."""
-        try:
-            self._publish(message)
-        except RCLError as error:
-            self._complain(f"a step could not be sent and will be sent again: {error}")
+                self._publish(payload)
 
     def acknowledge(self, ack: StepAck) -> None:
         """The learner has journalled steps."""

@@ -19,6 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from hilserl_core.task import TaskSpec
 from hilserl_ros.parameters import ParameterError, build, check_value, descriptor, entries, unknown_keys
+from hilserl_ros.publisher import Publisher
 
 P = TypeVar("P")
 
@@ -62,6 +63,10 @@ class BaseNode(Node, Generic[P]):
                 self.declare_parameter(entry.key, list(value) if isinstance(value, tuple) else value, descriptor(entry))
         self.add_on_set_parameters_callback(self._check_set)
         self.add_post_set_parameters_callback(self._take_set)
+
+    def create_publisher(self, *args: Any, **kwargs: Any) -> Publisher:
+        """As rclpy's, of a publisher that says what was refused and goes on."""
+        return super().create_publisher(*args, **{"publisher_class": Publisher, **kwargs})
 
     def _check_set(self, parameters: list[Parameter]) -> SetParametersResult:
         """Validate a change while running; nothing is changed unless all of it is allowed."""
