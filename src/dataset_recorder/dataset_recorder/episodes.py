@@ -14,7 +14,9 @@ from dataset_recorder.errors import RecordingError
 from dataset_recorder.receipts import Receipts
 
 REST_S = 0.3
-"""An episode that has ended takes this long what is still on its way: topics do not keep an order among one another."""
+"""After its last step an episode takes this long what is still on its way: topics do not keep an order among one another."""
+LAG_S = 5.0
+"""Its last step is waited for this long before only steps are taken: until then a recorder that lags may lack the rest too."""
 STEPS_S = 600.0
 """And this long its steps: while a learner is away they wait in the actor's spool, and come when it is back."""
 LOST_S = 15.0
@@ -206,7 +208,7 @@ class EpisodeBags:
                 self._refuse(episode, now_s)
                 self._close(episode)
             elif item.ended_s is not None:
-                item.settled = now_s >= item.ended_s + REST_S
+                item.settled = item.settled or now_s >= self._rest_s(item)
                 complete = not self.awaits_steps or self._lacking(episode, item) == 0
                 lost = item.last_step is not None and now_s >= item.last_step[1] + LOST_S
                 if item.settled and (complete or lost or now_s >= item.ended_s + STEPS_S):
@@ -217,6 +219,12 @@ class EpisodeBags:
         self.current = None
         for episode in list(self._open):
             self._close(episode)
+
+    def _rest_s(self, item: _Open) -> float:
+        """When an episode that has ended takes nothing but steps any more."""
+        if not self.awaits_steps:
+            return item.ended_s + REST_S
+        return item.ended_s + LAG_S if item.last_step is None else max(item.ended_s, item.last_step[1]) + REST_S
 
     def _count(self, taken: bool) -> None:
         self.messages += taken

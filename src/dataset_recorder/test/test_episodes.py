@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from rclpy.logging import get_logger
 
-from dataset_recorder.episodes import LOST_S, REST_S, RETRY_S, STEPS_S, Episode, EpisodeBags
+from dataset_recorder.episodes import LAG_S, LOST_S, REST_S, RETRY_S, STEPS_S, Episode, EpisodeBags
 from dataset_recorder.errors import RecordingError
 from dataset_recorder.receipts import Receipts
 
@@ -68,7 +68,7 @@ def test_steps_that_come_late_reach_their_episode_though_others_have_begun(rig):
     rig.bags.begin(ONE, 0.0)
     rig.bags.begin(TWO, 1.0)
     rig.bags.put("joint_states", 1, b"on its way")
-    rig.bags.tick(1.0 + REST_S)
+    rig.bags.tick(1.0 + LAG_S)
     rig.bags.put("joint_states", 2, b"of the second")
     rig.bags.tick(60.0)
     rig.bags.put_step("steps", 3, b"step", ONE, 0, is_last=False, now_s=60.0)
@@ -78,6 +78,20 @@ def test_steps_that_come_late_reach_their_episode_though_others_have_begun(rig):
     assert rig.made[ONE].state == "closed" and rig.bags.closed == 1 and rig.bags.current == TWO and not rig.complaints
     assert [message[2] for message in rig.made[ONE].messages] == [b"on its way", b"step", b"last"]
     assert [message[2] for message in rig.made[TWO].messages] == [b"on its way", b"of the second", b"first"]
+
+
+def test_a_recorder_that_lags_takes_what_goes_with_the_last_step(rig):
+    rig.bags.awaits_steps = True
+    rig.bags.begin(ONE, 0.0)
+    rig.bags.end(1.0)  # a status overtakes what waits in deeper queues
+    rig.bags.tick(3.0)
+    rig.bags.put("truth", 1, b"of the last frame")
+    rig.bags.put_step("steps", 2, b"last", ONE, 0, is_last=True, now_s=3.0)
+    rig.bags.tick(3.0 + 0.9 * REST_S)
+    rig.bags.put("reward", 3, b"of the last frame")
+    rig.bags.tick(3.0 + REST_S)
+    assert rig.made[ONE].state == "closed"
+    assert [message[0] for message in rig.made[ONE].messages] == ["truth", "steps", "reward"]
 
 
 def test_an_end_that_is_heard_of_after_the_last_step_closes_too(rig):

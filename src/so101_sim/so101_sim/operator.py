@@ -50,6 +50,10 @@ class OperatorConfig:
     failures_every: int = described(
         0, "Every so many demonstrations show what is no success, one kind after another; 0: none.", minimum=0, maximum=1000
     )
+    show_motion: float = described(
+        0.5, "Demonstrations that go on after success: how fast the person moves about with the cube, as a share of the speed.",
+        minimum=0.0, maximum=2.0,
+    )  # fmt: skip
     failure_ticks: int = described(60, "Length of a demonstration of failure.", minimum=1, maximum=1000)
 
     area_min_m: tuple[float, ...] = described((0.10, -0.17), "A cube out of this area, x and y, is given up.")
@@ -77,6 +81,7 @@ class Attempt(Enum):
 _FAILURES = (Attempt.NEARLY, Attempt.RELEASE, Attempt.HOVER, Attempt.PUSH, Attempt.BESIDE)
 _MISS_M = {Attempt.BESIDE: (0.03, 0.06), Attempt.NEARLY: (0.008, 0.03)}
 _RELEASE_TICKS = (5, 15)
+_SHOW_TICKS = 6  # in one direction
 
 
 class Stage(Enum):
@@ -111,6 +116,7 @@ class ScriptedOperator:
         self.attempt = _FAILURES[number // every % len(_FAILURES)] if fails else Attempt.GRASP
         self._done = False  # the cube has been grasped
         self._held = 0
+        self._drift = np.zeros(3)
         self._release_tick = int(rng.integers(*_RELEASE_TICKS)) if self.attempt is Attempt.RELEASE else None
         self._miss = np.zeros(3)  # from the cube to where the person believes it
         if self.attempt in _MISS_M:
@@ -149,6 +155,8 @@ class ScriptedOperator:
         self._held += self._done
         if self._release_tick is not None and self._held > self._release_tick:
             return True, np.array([0.0, 0.0, 0.0, self._speed], np.float32)
+        if self._held > 1 and self.mode is Mode.DEMONSTRATION:
+            return True, self._show()
         if not self.active:
             return False, np.zeros(self.task.action_size, np.float32)
         if self.attempt is Attempt.PUSH:
@@ -213,6 +221,13 @@ class ScriptedOperator:
         action[:3] += steadiness * self._noise[:3]
         action[3] += 0.5 * self._noise[3]
         return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    def _show(self) -> np.ndarray:
+        """About with the cube, held fast and rather upwards, so that success is seen in more than one place."""
+        if self._held % _SHOW_TICKS == 2:
+            drift = self._rng.uniform((-1.0, -1.0, -0.3), (1.0, 1.0, 1.0))
+            self._drift = drift * self.config.show_motion * self._speed
+        return np.append(self._drift, -self._speed).astype(np.float32)
 
     def _push(self, position: np.ndarray, cube: np.ndarray) -> np.ndarray:
         """Closed jaws, low, to the cube and on."""

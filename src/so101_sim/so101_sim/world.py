@@ -20,8 +20,8 @@ from so101_sim.config import WorldConfig, WorldError
 class Grasp:
     """What the pads do to the cube at one instant.
 
-    forces_n: of the fixed and of the moving pad on the cube. penetration_m: of the deeper pad. opposed: the pads press
-    against each other. pinched: the cube is held between the pads now.
+    forces_n: normal forces of the fixed and of the moving pad on the cube. penetration_m: of the deeper pad. opposed: the pads
+    press against each other. pinched: the cube is held between the pads now.
     """
 
     forces_n: tuple[float, float]
@@ -129,29 +129,33 @@ class World:
     def grasp(self) -> Grasp:
         """Both pads on the cube, pressing against each other along the gripper's opening, and not sunk into it.
 
-        A pad's force is all it does, friction included: on the edge of a cube held across its corners, the normal of a contact
-        may be that of either face, and only with the friction does it point along the opening.
+        They do so when their normal forces oppose each other, or all that they do, friction included, within its cone. The
+        first alone misses a cube held across its corners, where a contact's normal may be that of either face; the second alone
+        one that is held and pressed onto the table.
         """
-        forces, depth = np.zeros((2, 3)), 0.0
+        normal, whole, depth = np.zeros((2, 3)), np.zeros((2, 3)), 0.0
         wrench = np.zeros(6)
         for index, (first, second) in enumerate(self.data.contact.geom):
             other = second if first == self._cube else first
             if self._cube not in (first, second) or other not in self._pads:
                 continue
             mujoco.mj_contactForce(self.model, self.data, index, wrench)
-            contact = self.data.contact[index]
-            # The rows of the frame are the normal, from the first geom to the second, and two tangents; it acts on the second.
-            force = wrench[:3] @ contact.frame.reshape(3, 3)
-            forces[self._pads.index(other)] += force if second == self._cube else -force
+            contact, pad = self.data.contact[index], self._pads.index(other)
+            # The rows are the normal, from the first geom to the second, and two tangents; the force acts on the second.
+            axes = contact.frame.reshape(3, 3) * (1 if second == self._cube else -1)
+            normal[pad] += axes[0] * wrench[0]
+            whole[pad] += wrench[:3] @ axes
             depth = max(depth, -contact.dist)
-        opening = self.data.xmat[self._gripper_body][::3]  # from the fixed to the moving jaw
-        sizes = np.linalg.norm(forces, axis=1)
-        touching = bool((sizes >= self.config.min_force_n).all())
-        opposed = touching and bool(
-            forces[0] @ opening > 0.8 * sizes[0] and forces[1] @ opening < -0.8 * sizes[1]  # within 37 degrees
-        )
+        sizes = np.linalg.norm(normal, axis=1)
+        opposed = bool((sizes >= self.config.min_force_n).all()) and (self._oppose(normal, 0.8) or self._oppose(whole, 0.7))
         pinched = opposed and depth <= self.config.max_penetration_m
         return Grasp((float(sizes[0]), float(sizes[1])), float(depth), opposed, pinched)
+
+    def _oppose(self, forces: np.ndarray, cosine: float) -> bool:
+        """Whether forces (2, 3) of the fixed and the moving pad point at each other, at so small an angle to the opening."""
+        opening = self.data.xmat[self._gripper_body][::3]  # from the fixed to the moving jaw
+        along, sizes = forces @ opening, np.linalg.norm(forces, axis=1)
+        return bool(along[0] > cosine * sizes[0] and along[1] < -cosine * sizes[1])
 
     def render(self, camera: str, width: int, height: int) -> np.ndarray:
         """What a camera sees, (height, width, 3) uint8 RGB.

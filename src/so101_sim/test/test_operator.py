@@ -70,14 +70,24 @@ def test_every_few_demonstrations_show_a_failure_of_each_kind() -> None:
         shown.setdefault(person.attempt, []).append(found)
     assert set(shown) == set(Attempt)
     assert len(shown[Attempt.GRASP]) == 15
-    for pinched, gave_up in shown[Attempt.GRASP]:
-        assert not gave_up and all(pinched[-30:]), "held to the end"
+    assert not any(gave_up for _, gave_up in shown[Attempt.GRASP])
+    held = [sum(pinched[-30:]) >= 27 for pinched, _ in shown[Attempt.GRASP]]
+    assert sum(held) >= 13, "held to the end and moved about, seldom lost on the way"
     for attempt in (Attempt.BESIDE, Attempt.HOVER, Attempt.PUSH):
         for pinched, gave_up in shown[attempt]:
             assert gave_up and not any(pinched), attempt
     assert any(gave_up for _, gave_up in shown[Attempt.NEARLY]), "most miss it, though just so"
     for pinched, gave_up in shown[Attempt.RELEASE]:
         assert any(pinched) and not gave_up and not any(pinched[-12:]), "let go again, and the episode goes on"
+
+
+def test_success_is_shown_in_more_than_one_place() -> None:
+    def end(**settings: float) -> np.ndarray:
+        pinched, _ = _show(_person(**settings), 3)
+        assert all(pinched[-30:])
+        return WORLD.cube_pose[0]
+
+    assert np.linalg.norm(end() - end(show_motion=0.0)) > 0.01
 
 
 def test_demonstrations_differ_in_speed_and_repeat_by_seed() -> None:

@@ -80,6 +80,20 @@ def test_a_cube_held_across_its_corners_is_a_grasp(world: World) -> None:
     assert world.success and world.cube_pose[0][2] > 0.05
 
 
+def test_a_cube_held_and_pressed_onto_the_table_is_a_grasp(world: World) -> None:
+    controller = _grasp(world, seed=3)
+    for _ in range(3):
+        world.step(controller.command(np.array([0.0, 0.0, -0.15, -1.0]), world.joint_positions).joints)
+    cube, table = world.model.geom("cube").id, world.model.geom("table").id
+    pressed, wrench = 0.0, np.zeros(6)
+    for index, contact in enumerate(world.data.contact):
+        if set(contact.geom) == {cube, table}:
+            mujoco.mj_contactForce(world.model, world.data, index, wrench)
+            pressed += wrench[0]
+    assert pressed > 20.0, "this test is to press"
+    assert world.success
+
+
 def test_success_needs_as_many_ticks_as_configured(world: World) -> None:
     _grasp(world, seed=1)
     ticks = world.ticks
