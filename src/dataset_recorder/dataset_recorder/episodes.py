@@ -16,7 +16,8 @@ from dataset_recorder.receipts import Receipts
 REST_S = 0.3
 """After its last step an episode takes this long what is still on its way: topics do not keep an order among one another."""
 LAG_S = 5.0
-"""Its last step is waited for this long before only steps are taken: until then a recorder that lags may lack the rest too."""
+"""Before only steps are taken, its last step, and what belongs to that step's instant, is waited for this long. DDS may need
+some seconds to send a message again, and holds back what follows it on that topic."""
 STEPS_S = 600.0
 """And this long its steps: while a learner is away they wait in the actor's spool, and come when it is back."""
 LOST_S = 15.0
@@ -58,6 +59,8 @@ class _Open:
     ended_s: float | None = None  # None while it runs
     steps: set[int] = field(default_factory=set)  # indices that have come
     last_step: tuple[int, float] | None = None  # index of its last step and when that came
+    last_ns: int = 0  # the instant of its last step
+    newest_ns: dict[str, int] = field(default_factory=dict)  # instant of the newest message of each topic since it began
     last_sequence: int = 0  # of that step within the run
     settled: bool = False  # takes steps only
     missed: int = 0  # messages that were lost before they came here
@@ -72,7 +75,8 @@ class _Open:
 class EpisodeBags:
     """Owns the bags that are open. Times are seconds on any steady clock; call `tick` now and then.
 
-    awaits_steps: whether bags hold steps, so that one is only complete with its episode's last. receipts: notes of each step
+    awaits_steps: whether bags hold steps, so that one is only complete with its episode's last. awaited: topics that say
+    something for every step, so that it is only complete with what they say of the last. receipts: notes of each step
     when it is safe; each is then recorded once, also after its bag was closed or failed, in another bag of its episode.
     """
 
@@ -85,6 +89,7 @@ class EpisodeBags:
     ) -> None:
         self.current: Episode | None = None
         self.awaits_steps = False
+        self.awaited: set[str] = set()
         self.closed = self.messages = self.dropped = self.missed = 0
         self._open_bag, self._say, self._complain, self._receipts = open_bag, say, complain, receipts
         self._open: dict[Episode, _Open] = {}
@@ -132,11 +137,16 @@ class EpisodeBags:
             self._open[self.current].ended_s = now_s
             self.current = None
 
-    def put(self, topic: str, stamp_ns: int, data: bytes) -> None:
-        """A message for every bag that is open: an episode that has just ended may still lack it."""
+    def put(self, topic: str, stamp_ns: int, data: bytes, instant_ns: int | None = None) -> None:
+        """A message for every bag that is open: an episode that has just ended may still lack it.
+
+        instant_ns: what the message is about, on a topic that is awaited.
+        """
         self._latest[topic] = (stamp_ns, data)
         for item in self._open.values():
             if not item.settled:
+                if instant_ns is not None:
+                    item.newest_ns[topic] = instant_ns
                 self._count(item.bag.put(topic, stamp_ns, data))
 
     def miss(self, count: int) -> None:
@@ -156,10 +166,11 @@ class EpisodeBags:
         is_last: bool,
         now_s: float,
         sequence: int = 0,
+        instant_ns: int = 0,
     ) -> None:
         """A step goes into the bag of its own episode. When all up to the last one are there, nothing is waited for.
 
-        sequence: its number within the run, which receipts need.
+        sequence: its number within the run, which receipts need. instant_ns: of its observation.
         """
         receipts, run = self._receipts, episode.run
         if receipts is not None and not receipts.is_new(run, sequence):
@@ -183,7 +194,7 @@ class EpisodeBags:
             found.unkept.append((found.bag.taken, sequence))
         found.steps.add(index)
         if is_last and found.last_step is None:
-            found.last_step, found.last_sequence = (index, now_s), sequence
+            found.last_step, found.last_sequence, found.last_ns = (index, now_s), sequence, instant_ns
 
     def discard(self) -> bool:
         """Forget the running episode; False when none runs."""
@@ -224,7 +235,9 @@ class EpisodeBags:
         """When an episode that has ended takes nothing but steps any more."""
         if not self.awaits_steps:
             return item.ended_s + REST_S
-        return item.ended_s + LAG_S if item.last_step is None else max(item.ended_s, item.last_step[1]) + REST_S
+        since_s = item.ended_s if item.last_step is None else max(item.ended_s, item.last_step[1])
+        lags = item.last_step is None or any(item.newest_ns.get(topic, 0) < item.last_ns for topic in self.awaited)
+        return since_s + (LAG_S if lags else REST_S)
 
     def _count(self, taken: bool) -> None:
         self.messages += taken

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -29,6 +30,18 @@ def message_class(name: str) -> Any:
         return getattr(import_module(f"{package}.{kind}"), short)
     except (ImportError, AttributeError) as error:
         raise RecordingError(f"the type {name} is not installed here: install {package} and source its workspace") from error
+
+
+def has_header(name: str) -> bool:
+    """Whether a type begins with a header. Raises RecordingError when its package is not installed."""
+    fields = message_class(name).get_fields_and_field_types()
+    return next(iter(fields.items()), None) == ("header", "std_msgs/Header")
+
+
+def header_ns(payload: bytes) -> int:
+    """The stamp [ns] of a serialised message that begins with a header: behind four bytes that say how it is serialised."""
+    seconds, nanoseconds = struct.unpack_from("<iI" if payload[1] else ">iI", payload, 4)
+    return seconds * 10**9 + nanoseconds
 
 
 def widest(found: Sequence[TopicEndpointInfo]) -> QoSProfile:

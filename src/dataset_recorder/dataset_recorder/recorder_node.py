@@ -22,12 +22,13 @@ from std_srvs.srv import Trigger
 from dataset_recorder.bag_writer import BagWriter, Topic
 from dataset_recorder.episodes import Episode, EpisodeBags
 from dataset_recorder.errors import RecordingError
-from dataset_recorder.graph import message_class, noted, publishers, widest
+from dataset_recorder.graph import has_header, header_ns, message_class, noted, publishers, widest
 from dataset_recorder.receipts import Receipts
 from dataset_recorder.recording import Recording
 from dataset_recorder.settings import RecorderParameters
 from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Step, StepAck
 from hilserl_ros import qos
+from hilserl_ros.convert import to_ns
 from hilserl_ros.node import BaseNode, NodeError, main_of
 
 _STEP = "hilserl_interfaces/msg/Step"
@@ -98,6 +99,7 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
             self.destroy_subscription(subscription)
         self._taken.clear()
         self._types.clear()
+        self._bags.awaited.clear()
         return LifecycleNodeMixin.on_deactivate(self, state)
 
     # Messages ---------------------------------------------------------------------------------------------------------
@@ -121,13 +123,16 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
                     waiting = f"steps are not taken before somebody publishes {', '.join(lacking)}"
                     self.get_logger().info(waiting, throttle_duration_sec=10.0, skip_first=True)
                     continue
-                call = self._on_step if follows else self._on_message
+                tells = topic in self._required and has_header(kind)
+                call = self._on_step if follows else self._on_required if tells else self._on_message
                 lost = None if call == self._on_step else self._on_lost  # a lost step comes again
                 self._taken[topic] = self.create_subscription(
                     message_class(kind), topic, partial(call, self.resolve_topic_name(topic)), widest(found), raw=True,
                     event_callbacks=SubscriptionEventCallbacks(message_lost=lost),
                 )  # fmt: skip
                 self._types[topic] = kind
+                if tells:
+                    self._bags.awaited.add(self.resolve_topic_name(topic))
                 self._bags.awaits_steps |= follows
                 if self._bags.current is not None:
                     self.get_logger().warning(f"{topic} came late: it is recorded from the next episode on")
@@ -138,14 +143,19 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
     def _on_message(self, topic: str, payload: bytes) -> None:
         self._bags.put(topic, self.get_clock().now().nanoseconds, payload)
 
+    def _on_required(self, topic: str, payload: bytes) -> None:
+        self._bags.put(topic, self.get_clock().now().nanoseconds, payload, header_ns(payload))
+
     def _on_lost(self, lost: QoSMessageLostInfo) -> None:
         self._bags.miss(lost.total_count_change)
 
     def _on_step(self, topic: str, payload: bytes) -> None:
         step = deserialize_message(payload, Step)
         episode = Episode(step.run_id, step.episode)
-        stamp_ns, now_s = self.get_clock().now().nanoseconds, time.monotonic()
-        self._bags.put_step(topic, stamp_ns, payload, episode, step.index, step.is_last, now_s, step.sequence)
+        stamp_ns, instant_ns = self.get_clock().now().nanoseconds, to_ns(step.header.stamp)
+        self._bags.put_step(
+            topic, stamp_ns, payload, episode, step.index, step.is_last, time.monotonic(), step.sequence, instant_ns
+        )
 
     def _on_status(self, status: EpisodeStatus) -> None:
         if not self._active or (self._receipts is not None and not self._bags.awaits_steps):

@@ -94,6 +94,32 @@ def test_a_recorder_that_lags_takes_what_goes_with_the_last_step(rig):
     assert [message[0] for message in rig.made[ONE].messages] == ["truth", "steps", "reward"]
 
 
+def test_what_comes_late_on_an_awaited_topic_belongs_to_its_episode(rig):
+    """DDS sends again what was lost, some seconds later, and until then nothing else of that topic."""
+    rig.bags.awaits_steps, rig.bags.awaited = True, {"truth"}
+    rig.bags.begin(ONE, 0.0)
+    rig.bags.put("truth", 1, b"of frame 0", instant_ns=100)
+    rig.bags.end(1.0)
+    rig.bags.put_step("steps", 2, b"last", ONE, 0, is_last=True, now_s=1.0, instant_ns=200)
+    rig.bags.tick(3.0)
+    assert rig.made[ONE].state == "open"
+    rig.bags.put("truth", 3, b"of frame 1", instant_ns=200)
+    rig.bags.tick(3.1)
+    assert rig.made[ONE].state == "closed"
+    assert [message[2] for message in rig.made[ONE].messages] == [b"of frame 0", b"last", b"of frame 1"]
+
+
+def test_an_awaited_topic_that_stopped_is_not_waited_for_long(rig):
+    rig.bags.awaits_steps, rig.bags.awaited = True, {"truth"}
+    rig.bags.begin(ONE, 0.0)
+    rig.bags.end(1.0)
+    rig.bags.put_step("steps", 2, b"last", ONE, 0, is_last=True, now_s=1.0, instant_ns=200)
+    rig.bags.tick(1.0 + 0.9 * LAG_S)
+    assert rig.made[ONE].state == "open"
+    rig.bags.tick(1.0 + LAG_S)
+    assert rig.made[ONE].state == "closed"
+
+
 def test_an_end_that_is_heard_of_after_the_last_step_closes_too(rig):
     rig.bags.awaits_steps = True
     rig.bags.begin(ONE, 0.0)

@@ -18,6 +18,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
+from dataset_recorder.bag_writer import UNFINISHED
 from hilserl_interfaces.msg import EpisodeStatus, LearnerStatus, Reward
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
@@ -144,9 +145,11 @@ def check_running(process: subprocess.Popen[bytes], monitor: Monitor, log: Path)
         raise CommandError(f"nothing was heard from the actor for {silent:.0f} s{': ' if reason else ''}{reason} (see {log})")
 
 
-def all_recorded(status: EpisodeStatus | None) -> bool:
-    """Whether an actor that only shows the task has shown enough, and all of it is on disk."""
-    return status is not None and status.phase == EpisodeStatus.DONE and status.acknowledged >= status.sequence
+def all_recorded(status: EpisodeStatus | None, bags: Path) -> bool:
+    """Whether an actor that only shows the task has shown enough, and all of it is on disk, in bags that are closed."""
+    if status is None or status.phase != EpisodeStatus.DONE or status.acknowledged < status.sequence:
+        return False
+    return next(bags.rglob(UNFINISHED), None) is None
 
 
 def learner_record(message: LearnerStatus) -> dict[str, Any]:

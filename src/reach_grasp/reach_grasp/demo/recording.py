@@ -40,7 +40,7 @@ class Recording(Part):
             Monitor(self.domain, known=known) as monitor,
             background("record", arguments, log, {"ROS_DOMAIN_ID": str(self.domain)}) as process,
         ):
-            while not all_recorded(monitor.episode):
+            while not all_recorded(monitor.episode, folder.path / FOLDER / "bags"):
                 self.check(process, monitor, log)
                 self._keep(monitor.finished())
                 status = monitor.episode

@@ -36,7 +36,7 @@ class Record(StartSystem):
             Monitor(domain, namespace=given["namespace"]) as monitor,
             background("record", given, log, {}) as process,
         ):
-            while not all_recorded(monitor.episode):
+            while not all_recorded(monitor.episode, folder / "bags"):
                 check_running(process, monitor, log)
                 if (status := monitor.episode) is not None:
                     failures = status.episodes_done - status.successes
