@@ -67,6 +67,10 @@ class ClassifierSettings:
         minimum=0, maximum=1,
     )  # fmt: skip
     seed: int = described(0, "Determines split, weights, augmentation and batches.", minimum=0)
+    threads: int = described(
+        1, "Processor threads of training. They wait for one another: beside other work several can be far slower than one.",
+        minimum=1, maximum=256,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         tidy(self, "classifier", ClassifierError)

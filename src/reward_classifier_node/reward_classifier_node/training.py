@@ -7,6 +7,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +73,7 @@ def train(
     check(frames, split, task)
     every, split = split.heldout, split.without(frames.undecided(settings.undecided_before, settings.undecided_after))
     start = time.monotonic()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _threads(settings.threads):
         torch.manual_seed(settings.seed)
         classifier = Classifier(Shape.of(settings, task), new_trunk(settings))
         untrained = copy.deepcopy(classifier)
@@ -85,6 +86,17 @@ def train(
         start = time.monotonic()
         theirs = _finished(untrained, features, frames, split, every, settings, progress, [], start, head_only=True)
     return ours, theirs
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many for torch meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def train_whole(
