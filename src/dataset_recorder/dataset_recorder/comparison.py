@@ -10,17 +10,18 @@ from pathlib import Path
 
 from dataset_recorder.convert.files import whole
 
-COLUMNS = ("bag", "stamp_ns", "probability", "success", "label")
+COLUMNS = ("bag", "stamp_ns", "probability", "success", "label", "source")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What was judged of a frame and what its label says; None where nothing was."""
+    """What was judged of a frame and what its label says; None where nothing was. source: of the label, "" without."""
 
     stamp_ns: int
     probability: float | None = None
     success: bool | None = None
     label: bool | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Comparison:
     false_successes: int
     missed_successes: int
     delay: int | None
+    source: str
 
     @property
     def text(self) -> str:
@@ -50,7 +52,7 @@ class Comparison:
             return f"{said}; there are no labels to compare with"
         delay = f", the first success {self.delay:+d} frames from its label" if self.delay is not None else ""
         return (
-            f"{said}; {self.agreeing} of {self.compared} as labelled, {self.false_successes} false and "
+            f"{said}; {self.agreeing} of {self.compared} as labelled by {self.source}, {self.false_successes} false and "
             f"{self.missed_successes} missed successes{delay}"
         )
 
@@ -70,6 +72,7 @@ def compare(frames: Sequence[Frame]) -> Comparison:
         false_successes=sum(frame.success and not frame.label for frame in both),
         missed_successes=sum(frame.label and not frame.success for frame in both),
         delay=None if judged is None or labelled is None else judged - labelled,
+        source=next((frame.source for frame in frames), ""),
     )
 
 
@@ -85,7 +88,9 @@ def write_frames(path: Path, bags: Mapping[str, Sequence[Frame]]) -> None:
         for bag, frames in bags.items():
             for frame in frames:
                 flags = ["" if value is None else int(value) for value in (frame.success, frame.label)]
-                table.writerow([bag, frame.stamp_ns, "" if frame.probability is None else repr(frame.probability), *flags])
+                table.writerow(
+                    [bag, frame.stamp_ns, "" if frame.probability is None else repr(frame.probability), *flags, frame.source]
+                )
 
 
 def read_frames(path: Path) -> dict[str, list[Frame]]:
@@ -95,5 +100,6 @@ def read_frames(path: Path) -> dict[str, list[Frame]]:
         for row in csv.DictReader(stream):
             probability = float(row["probability"]) if row["probability"] else None
             success, label = (bool(int(row[name])) if row[name] else None for name in ("success", "label"))
-            bags.setdefault(row["bag"], []).append(Frame(int(row["stamp_ns"]), probability, success, label))
+            frame = Frame(int(row["stamp_ns"]), probability, success, label, row["source"])
+            bags.setdefault(row["bag"], []).append(frame)
     return bags

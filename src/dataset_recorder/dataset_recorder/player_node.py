@@ -179,9 +179,9 @@ class PlayerNode(BaseNode[PlayerParameters]):
         for stamp_ns, label in zip(tape.frames, labels, strict=True):
             reward = playback.rewards.get(stamp_ns)
             judged = (None, None) if reward is None else (reward.probability, reward.success)
-            frames.append(Frame(stamp_ns, *judged, label))
+            frames.append(Frame(stamp_ns, *judged, label, source))
         self._found[str(tape.path)] = frames
-        self.get_logger().info(f"{tape.path}: {compare(frames).text}{f' (labels: {source})' if source else ''}")
+        self.get_logger().info(f"{tape.path}: {compare(frames).text}")
         if len(self._found) < len(self._tapes):
             self._begin()
         else:

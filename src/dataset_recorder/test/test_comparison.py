@@ -8,7 +8,7 @@ def frames(success: str, label: str) -> list[Frame]:
     """A character for each frame: 0, 1, or - where nothing is said."""
     values = {"0": False, "1": True, "-": None}
     return [
-        Frame(tick, 0.1 + tick / 7 if judged != "-" else None, values[judged], values[said])
+        Frame(tick, 0.1 + tick / 7 if judged != "-" else None, values[judged], values[said], "truth")
         for tick, (judged, said) in enumerate(zip(success, label, strict=True))
     ]
 
@@ -18,7 +18,9 @@ def test_counts():
     assert (found.frames, found.judged, found.successes, found.labelled, found.label_successes) == (9, 8, 4, 8, 4)
     assert (found.compared, found.agreeing, found.false_successes, found.missed_successes) == (7, 3, 2, 2)
     assert found.delay == 1
-    assert found.text.endswith("3 of 7 as labelled, 2 false and 2 missed successes, the first success +1 frames from its label")
+    assert found.text.endswith(
+        "3 of 7 as labelled by truth, 2 false and 2 missed successes, the first success +1 frames from its label"
+    )
 
 
 def test_there_may_be_no_success_or_no_label():
@@ -33,5 +35,5 @@ def test_the_table_comes_back_exactly(tmp_path):
     write_frames(tmp_path / "new" / "replay.csv", said)
     assert read_frames(tmp_path / "new" / "replay.csv") == said
     assert (tmp_path / "new" / "replay.csv").read_text().splitlines()[:2] == [
-        "bag,stamp_ns,probability,success,label", "bags/one,0,0.1,0,",
+        "bag,stamp_ns,probability,success,label,source", "bags/one,0,0.1,0,,truth",
     ]  # fmt: skip

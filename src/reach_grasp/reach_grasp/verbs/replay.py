@@ -79,13 +79,13 @@ def _table(said: Mapping[str, Sequence[Frame]]) -> str:
 
     found = {"/".join(Path(bag).parts[-2:]): compare(frames) for bag, frames in said.items()}
     width = max(map(len, ["bag", *found]))
-    lines = [f"{'bag':<{width}}  frames  judged  success  labelled  agreement  false  missed  first success"]
+    lines = [f"{'bag':<{width}}  frames  judged  success  labelled  agreement  false  missed  first success  labels"]
     for name, counts in found.items():
-        agreement = f"{100 * counts.agreeing / counts.compared:.1f} %" if counts.compared else "no labels"
+        agreement = f"{100 * counts.agreeing / counts.compared:.1f} %" if counts.compared else "-"
         first = f"{counts.delay:+d} frames" if counts.delay is not None else "-"
         lines.append(
             f"{name:<{width}}  {counts.frames:>6}  {counts.judged:>6}  {counts.successes:>7}  {counts.label_successes:>8}  "
-            f"{agreement:>9}  {counts.false_successes:>5}  {counts.missed_successes:>6}  {first:>13}"
+            f"{agreement:>9}  {counts.false_successes:>5}  {counts.missed_successes:>6}  {first:>13}  {counts.source or 'none'}"
         )
     compared, agreeing = (sum(getattr(counts, name) for counts in found.values()) for name in ("compared", "agreeing"))
     if compared and len(found) > 1:
