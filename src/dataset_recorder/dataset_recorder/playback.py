@@ -81,8 +81,9 @@ class Playback:
                 last_frame = stamp_ns
                 if self.rate == 0:
                     self._await_reward(moment)
-            self._publish(moment.latched)
-            if self.rate == 0 and moment.latched:
+            if moment.latched:  # it is taken in after what it follows from, and before what comes then
+                self._settle()
+                self._publish(moment.latched)
                 self._settle()
             self.played += stamp_ns in counted
             last_ns = stamp_ns

@@ -53,7 +53,7 @@ def impatient(monkeypatch):
 
 def test_a_state_follows_its_images_and_is_taken_in_before_the_next():
     rig = _Rig([Moment(1, [IMAGE, JOINTS], [STATE]), Moment(2, [IMAGE, JOINTS])])
-    assert rig.end() == [(1, "image"), (1, "joints"), (1, "state"), "settled", (2, "image"), (2, "joints")]
+    assert rig.end() == [(1, "image"), (1, "joints"), "settled", (1, "state"), "settled", (2, "image"), (2, "joints")]
     assert rig.playback.done and rig.playback.rewards == {1: "reward", 2: "reward"} and rig.playback.played == 2
 
 

@@ -72,7 +72,7 @@ TEXTS = {
     "teleop": "What the person wants, in the policy's action space.",
     "wrist/camera_info": "Pinhole model of the wrist camera.",
     "wrist/image_raw": "The camera the policy sees.",
-    "diagnostics": "How the recorder fares (bags, messages dropped), the classifier (rate, latency, skipped), and how far a replay is.",
+    "diagnostics": "What the recorder (bags, messages dropped), the classifier (rate, latency) and the player (frames) report.",
     "leader/joint_states": "The leader arm's joints.",
     "learner/save_checkpoint": "Write a checkpoint now.",
     "reward_classifier/restart": "Forget every frame: what comes now follows none, and its time may be any.",
