@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 
 from rcl_interfaces.srv import GetParameters
@@ -13,8 +12,6 @@ from std_srvs.srv import Trigger
 
 from dataset_recorder.graph import publishers
 from hilserl_ros.node import NodeError
-
-_SETTLE_S = 5.0
 
 
 class Listener:
@@ -33,15 +30,12 @@ class Listener:
         """Make it forget what it has seen; `then` is called by the executor."""
         self._restart.call_async(Trigger.Request()).add_done_callback(lambda _: then())
 
-    def settle(self) -> None:
-        """Wait, in any thread but the executor's, until it has taken in all that was published before.
+    def settle(self, then: Callable[[], None]) -> None:
+        """Have `then` called by the executor when it has taken in all that was published before.
 
-        Its executor is single-threaded, and answers a question after the messages that came before it.
+        Its own executor is single-threaded, and answers a question after the messages that came before it.
         """
-        answered = threading.Event()
-        question = self._question.call_async(GetParameters.Request(names=["use_sim_time"]))
-        question.add_done_callback(lambda _: answered.set())
-        answered.wait(_SETTLE_S)
+        self._question.call_async(GetParameters.Request(names=["use_sim_time"])).add_done_callback(lambda _: then())
 
 
 def find_listener(node: Node, cameras: Sequence[str]) -> Listener | None:

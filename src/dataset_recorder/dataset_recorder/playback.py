@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dataset_recorder.convert.errors import BagError
+from dataset_recorder.errors import PlaybackError
 from dataset_recorder.tape import Moment, Tape
 
 REPEAT_S = 1.0
 """A frame that got no reward is shown again after this long: it, or the reward, was lost on the way."""
-GIVE_UP_S = 10.0
+GIVE_UP_S = 30.0  # a classifier on a busy computer
 LAST_S = 2.0
 """At a pace of its own, this long for the reward of the last frame."""
 
@@ -22,8 +22,8 @@ class Playback:
     """Hand rewards to `hear`. `done` when all is played, `failure` when that could not be; `played` counts frames.
 
     rate: pace; 0 waits for the reward of each frame. parts: the topics that make a frame when they carry the same stamp.
-    publish: gets messages with one stamp. tell_time: gets each stamp [ns] before. settle: returns when what was
-    published has been taken in. complain: gets a sentence.
+    publish: gets messages with one stamp. tell_time: gets each stamp [ns] before. settle: calls back when what
+    was published has been taken in. complain: gets a sentence.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Playback:
         parts: frozenset[str],
         publish: Callable[[list[tuple[str, bytes]]], None],
         tell_time: Callable[[int], None],
-        settle: Callable[[], None],
+        settle: Callable[[Callable[[], None]], None],
         complain: Callable[[str], None],
     ) -> None:
         self.tape, self.rate, self.parts = tape, rate, parts
@@ -82,13 +82,13 @@ class Playback:
                 if self.rate == 0:
                     self._await_reward(moment)
             if moment.latched:  # it is taken in after what it follows from, and before what comes then
-                self._settle()
+                self._await_settled()
                 self._publish(moment.latched)
-                self._settle()
+                self._await_settled()
             self.played += stamp_ns in counted
             last_ns = stamp_ns
         if last_frame is None and self.rate == 0:
-            raise BagError(
+            raise PlaybackError(
                 f"no frame in {self.tape.path} is whole, as no {' and '.join(sorted(self.parts))} carry the same stamp: "
                 "replay at a rate of 1"
             )
@@ -108,10 +108,22 @@ class Playback:
             if time.monotonic() > give_up_s:
                 silence = f"nothing is said of the frame of {moment.stamp_ns / 1e9:.3f} s in {self.tape.path}"
                 if not self.rewards:
-                    raise BagError(f"{silence}: see what the classifier logs")
+                    raise PlaybackError(f"{silence}: see what the classifier logs")
                 self._complain(silence)
                 return
             self._publish(moment.observed)
+
+    def _await_settled(self) -> None:
+        settled = threading.Event()
+
+        def note() -> None:
+            with self._heard:
+                settled.set()
+                self._heard.notify_all()
+
+        self._settle(note)
+        if not self._wait(settled.is_set, GIVE_UP_S):
+            raise PlaybackError(f"the classifier has not answered for {GIVE_UP_S:g} s: see what it logs")
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Whether the condition came true, or the playback was stopped, in time."""

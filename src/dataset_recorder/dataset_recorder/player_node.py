@@ -16,7 +16,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from dataset_recorder.comparison import Frame, compare, write_frames
 from dataset_recorder.convert.bag import find_bags, metadata_of
 from dataset_recorder.convert.errors import BagError
-from dataset_recorder.errors import RecordingError
+from dataset_recorder.errors import PlaybackError, RecordingError
 from dataset_recorder.graph import message_class, publishers
 from dataset_recorder.labels import LabelError
 from dataset_recorder.listener import Listener, find_listener
@@ -164,7 +164,7 @@ class PlayerNode(BaseNode[PlayerParameters]):
             raise NodeError(f"no classifier has listened for {limit_s:g} s: start one in this ROS domain")
         if playback is None:
             return
-        if isinstance(playback.failure, BagError):
+        if isinstance(playback.failure, (BagError, PlaybackError)):
             raise NodeError(str(playback.failure)) from playback.failure
         if playback.failure is not None:
             raise playback.failure

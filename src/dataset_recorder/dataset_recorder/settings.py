@@ -64,4 +64,4 @@ class PlayerParameters:
         choices=("auto", *SOURCES),
     )
     output: str = parameter("", "CSV file for probability, success and label of each frame of the episode; empty: none.")
-    start_timeout_s: float = parameter(120.0, "How long to wait for a classifier that listens.", minimum=1.0, maximum=3600.0)
+    start_timeout_s: float = parameter(600.0, "How long to wait for a classifier that listens.", minimum=1.0, maximum=3600.0)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from dataset_recorder import playback
-from dataset_recorder.convert.errors import BagError
+from dataset_recorder.errors import PlaybackError
 from dataset_recorder.playback import Playback
 from dataset_recorder.tape import Moment
 
@@ -20,11 +20,11 @@ TIMEOUT_S = 20.0
 class _Rig:
     """A classifier that answers as `answer(playback, stamp, times shown)` does."""
 
-    def __init__(self, moments, answer=lambda playback, stamp, shown: playback.hear(stamp, "reward"), rate=0.0):
+    def __init__(self, moments, answer=lambda playback, stamp, shown: playback.hear(stamp, "reward"), rate=0.0, absent=False):
         tape = SimpleNamespace(path="bag", moments=lambda: iter(moments), frames=[moment.stamp_ns for moment in moments])
         self.log, self.complaints, self.ready = [], [], threading.Event()
-        self.answer, self.stamp = answer, 0
-        call = self.publish, self.tell_time, lambda: self.log.append("settled"), self.complaints.append
+        self.answer, self.stamp, self.absent = answer, 0, absent
+        call = self.publish, self.tell_time, self.settle, self.complaints.append
         self.playback = Playback(tape, rate, frozenset({"image", "joints"}), *call)
         self.ready.set()
 
@@ -37,6 +37,11 @@ class _Rig:
         self.log += [(self.stamp, name) for name in names]
         if {"image", "joints"} <= set(names):
             self.answer(self.playback, self.stamp, self.log.count((self.stamp, "image")))
+
+    def settle(self, then):
+        self.log.append("settled")
+        if not self.absent:
+            then()
 
     def end(self):
         self.playback._thread.join(TIMEOUT_S)
@@ -81,8 +86,14 @@ def test_one_frame_that_gets_no_reward_is_said_and_passed_over():
 def test_silence_from_the_first_frame_on_is_a_failure():
     rig = _Rig([Moment(1, [IMAGE, JOINTS]), Moment(2, [IMAGE, JOINTS])], lambda *_: None)
     rig.end()
-    assert isinstance(rig.playback.failure, BagError) and "see what the classifier logs" in str(rig.playback.failure)
+    assert isinstance(rig.playback.failure, PlaybackError) and "see what the classifier logs" in str(rig.playback.failure)
     assert not rig.playback.done
+
+
+def test_a_classifier_that_takes_nothing_in_is_a_failure():
+    rig = _Rig([Moment(1, [IMAGE, JOINTS], [STATE])], absent=True)
+    assert rig.end()[-1] == "settled"
+    assert "the classifier has not answered for" in str(rig.playback.failure)
 
 
 def test_a_bag_without_a_whole_frame_cannot_be_played_frame_by_frame():
