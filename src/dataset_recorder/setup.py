@@ -16,7 +16,12 @@ setup(
     zip_safe=True,
     maintainer="reach-grasp maintainers",
     maintainer_email="maintainers@reach-grasp.example",
-    description="Episodes to rosbag2 (MCAP), bags to LeRobot datasets, and their labels.",
+    description="Episodes to rosbag2 (MCAP), bags to LeRobot datasets, their labels, and replay.",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["recorder_node = dataset_recorder.recorder_node:main"]},
+    entry_points={
+        "console_scripts": [
+            "player_node = dataset_recorder.player_node:main",
+            "recorder_node = dataset_recorder.recorder_node:main",
+        ]
+    },
 )

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong with a recording, each with a sentence for the operator."""
+"""What can go wrong with recording and playing, each with a sentence for the operator."""
+
+
+class PlaybackError(RuntimeError):
+    """A bag cannot be played to its end."""
 
 
 class RecordingError(RuntimeError):

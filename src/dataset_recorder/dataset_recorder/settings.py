@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recorder's parameter table."""
+"""The parameter tables of recorder and player."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dataset_recorder.said import SOURCES
 from hilserl_ros.parameters import parameter
 
 
@@ -41,3 +42,26 @@ class RecorderParameters:
         maximum=65536,
     )
     reserve_mb: int = parameter(500, "Free disk space in MB below which no bag is begun.", minimum=0, maximum=10_000_000)
+
+
+@dataclass(frozen=True)
+class PlayerParameters:
+    """Parameters of the player node."""
+
+    bags: tuple[str, ...] = parameter((), "Bags to play one after another, or folders that hold some.")
+    rate: float = parameter(
+        0.0,
+        "Pace: 1.0 is that of the recording; 0.0 plays the next frame when the reward of the last has come, so that all are "
+        "judged. For that the classifier needs lockstep.",
+        minimum=0.0, maximum=100.0,
+    )  # fmt: skip
+    topics: tuple[str, ...] = parameter(
+        (), "Topics to play. Empty: all of the bag, but for what would make an arm, an actor or a learner do something."
+    )
+    labels: str = parameter(
+        "auto",
+        "What the rewards are compared with, as in label --from; auto: the first of reward, truth and events in the bag.",
+        choices=("auto", *SOURCES),
+    )
+    output: str = parameter("", "CSV file for probability, success and label of each frame of the episode; empty: none.")
+    start_timeout_s: float = parameter(600.0, "How long to wait for a classifier that listens.", minimum=1.0, maximum=3600.0)

@@ -31,6 +31,10 @@ class NodeError(RuntimeError):
     """A node cannot do its work; the message is one sentence with the cure. Stops the node."""
 
 
+class Finished(Exception):
+    """A node has done all there was to do; the message says what came of it. Ends the node with exit code 0."""
+
+
 class BaseNode(Node, Generic[P]):
     """A node whose parameters are the fields of a frozen dataclass.
 
@@ -118,6 +122,7 @@ def run_node(factory: Callable[[], BaseNode], args: list[str] | None = None) -> 
     """Start a node, spin it until it is told to stop, close it. Returns the exit code.
 
     A ParameterError or NodeError is logged once, as one sentence, and gives exit code 2: starting again will not help.
+    Finished gives 0.
     SIGINT and SIGTERM end it between two callbacks, never inside one, and the context is still valid while `close` runs.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -135,6 +140,8 @@ def run_node(factory: Callable[[], BaseNode], args: list[str] | None = None) -> 
             executor.spin_once(timeout_sec=0.2)
     except ExternalShutdownException:
         pass
+    except Finished as result:
+        node.get_logger().info(str(result))
     except (ParameterError, NodeError, ValueError, OSError) as error:
         if not isinstance(error, (ParameterError, NodeError)) and not _expected(error):
             raise

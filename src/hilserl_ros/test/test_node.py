@@ -7,7 +7,7 @@ import pytest
 import rclpy
 from rclpy.parameter import Parameter
 
-from hilserl_ros.node import BaseNode, run_node
+from hilserl_ros.node import BaseNode, Finished, run_node
 from hilserl_ros.parameters import ParameterError, parameter
 
 
@@ -61,6 +61,21 @@ def test_tunables_change_while_running_and_nothing_else_does(ros):
     assert not node.set_parameters([Parameter("name_of_file", value="y")])[0].successful
     unknown = node.set_parameters([Parameter("nonsense", value=1)])[0]
     assert not unknown.successful and "unknown parameter nonsense" in unknown.reason
+
+
+class _Ending(_Node):
+    def __init__(self) -> None:
+        super().__init__()
+        self.create_timer(0.01, self._end)
+
+    def _end(self) -> None:
+        raise Finished("three bags played")
+
+
+def test_a_node_that_has_finished_says_what_came_of_it_and_ends_well(capfd):
+    assert run_node(_Ending) == 0
+    said = capfd.readouterr().err
+    assert said.count("three bags played") == 1 and "Traceback" not in said
 
 
 def test_run_node_reports_a_mistake_as_exit_code_two(capfd):

@@ -7,7 +7,8 @@ from typing import Any
 
 from reach_grasp.errors import CommandError
 from reach_grasp.guard import FINAL_CODES, MAX_DEATHS_PER_MINUTE
-from reach_grasp.systems import RESPAWN_DELAY_S, SYSTEMS, NodeSpec, nodes_of
+from reach_grasp.specs import NodeSpec
+from reach_grasp.systems import RESPAWN_DELAY_S, SYSTEMS, nodes_of
 
 
 def launch_description(system: str) -> Any:

@@ -22,7 +22,8 @@ from honcho.printer import Printer
 
 from reach_grasp import guard
 from reach_grasp.errors import CommandError
-from reach_grasp.systems import RESPAWN_DELAY_S, NodeSpec, nodes_of
+from reach_grasp.specs import NodeSpec
+from reach_grasp.systems import RESPAWN_DELAY_S, nodes_of
 
 # Longer than a guard gives its node, so that a node which writes its last checkpoint is not cut short.
 honcho.manager.KILL_WAIT = int(guard.STOP_S) + 3
@@ -94,6 +95,13 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def check_alive(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Raise CommandError when a background system has ended, with the reason from its log."""
+    if process.poll() is not None:
+        reason = last_error(log) or f"a node ended with {process.returncode}"
+        raise CommandError(f"{reason} (see {log})")
 
 
 def last_error(log: Path) -> str:

@@ -16,7 +16,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
-from dataset_recorder.settings import RecorderParameters
+from dataset_recorder.settings import PlayerParameters, RecorderParameters
 from hilserl_actor.settings import ActorParameters
 from hilserl_core.policy import PolicySpec
 from hilserl_core.sac import SacConfig
@@ -45,6 +45,7 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("learner: the algorithm", "sac.", SacConfig),
     ("learner: from demonstrations to training", "training.", TrainingConfig),
     ("recorder", "", RecorderParameters),
+    ("player", "", PlayerParameters),
     ("reward_classifier", "", ClassifierNodeParameters),
     ("sim", "", SimParameters),
     ("sim: the world", "world.", WorldConfig),
@@ -71,9 +72,10 @@ TEXTS = {
     "teleop": "What the person wants, in the policy's action space.",
     "wrist/camera_info": "Pinhole model of the wrist camera.",
     "wrist/image_raw": "The camera the policy sees.",
-    "diagnostics": "How the recorder fares (bags, messages, messages dropped) and the classifier (rate, latency, skipped).",
+    "diagnostics": "What the recorder (bags, messages dropped), the classifier (rate, latency) and the player (frames) report.",
     "leader/joint_states": "The leader arm's joints.",
     "learner/save_checkpoint": "Write a checkpoint now.",
+    "reward_classifier/restart": "Forget every frame: what comes now follows none, and its time may be any.",
     "recorder/change_state": "Move the recorder to another lifecycle state.",
     "recorder/discard_episode": "Forget the episode that is being recorded.",
     "recorder/get_available_states": "The recorder's lifecycle states.",

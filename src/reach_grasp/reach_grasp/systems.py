@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,61 +12,10 @@ from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
 from reach_grasp.demonstrations import imported
 from reach_grasp.errors import CommandError
+from reach_grasp.specs import Argument, NodeSpec, System
 from so101_description import urdf_path
 
 RESPAWN_DELAY_S = 2.0
-
-
-@dataclass(frozen=True)
-class NodeSpec:
-    """One node of a system. condition: whether this start includes it. respawn: start it again when it dies."""
-
-    package: str
-    executable: str
-    name: str
-    namespace: str = ""
-    parameter_files: tuple[Path, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    remappings: tuple[tuple[str, str], ...] = ()
-    condition: bool = True
-    respawn: bool = False
-    log_level: str = "info"
-    arguments: tuple[str, ...] = ()  # of the program itself
-
-
-@dataclass(frozen=True)
-class Argument:
-    """An argument of a system, the same for `ros2 launch` (name:=value) and the command (--name value)."""
-
-    name: str
-    default: str
-    text: str
-    kind: type = str
-    choices: tuple[str, ...] = ()
-
-    def parse(self, text: str) -> Any:
-        """The value of what the user wrote. Raises CommandError."""
-        if self.choices and text not in self.choices:
-            raise CommandError(f"{self.name} is {text!r}, allowed is one of {', '.join(self.choices)}")
-        if self.kind is bool:
-            if text.lower() not in ("true", "false"):
-                raise CommandError(f"{self.name} is {text!r}, allowed is true or false")
-            return text.lower() == "true"
-        try:
-            return self.kind(text)
-        except ValueError:
-            names = {int: "a whole number", float: "a number"}
-            raise CommandError(f"{self.name} is {text!r}, allowed is {names[self.kind]}") from None
-
-
-@dataclass(frozen=True)
-class System:
-    """A name, what it is for, its arguments, and the nodes that parsed arguments give."""
-
-    name: str
-    text: str
-    arguments: tuple[Argument, ...]
-    nodes: Callable[[Mapping[str, Any]], list[NodeSpec]]
 
 
 SIM = Argument("sim", "true", "true: the simulated arm and person. false: the real arm, its cameras and leader.", bool)
@@ -90,12 +39,24 @@ CLASSIFIER = Argument(
 STEPS = Argument("steps", "6000", "Steps to train for; 6000 are ten minutes of robot time at 10 Hz.", int)
 CHECKPOINT = Argument("checkpoint", "outputs/train/checkpoints/last", "Folder of the checkpoint to evaluate.")
 EPISODES = Argument("episodes", "100", "Episodes to evaluate.", int)
+BAG = Argument("bag", "", "Folder of the bag to play, or of many; several of these are separated by colons.")
+RATE = Argument(
+    "rate", "0.0", "Pace: 1.0 is that of the recording, 0.0 waits for the reward of each frame, so that it repeats.", float
+)
+LABELS = Argument(
+    "labels",
+    "auto",
+    "What the rewards are compared with, as in label --from; auto: the first of reward, truth and events in the bag.",
+    str,
+    ("auto", "reward", "truth", "events"),
+)
+OUTPUT = Argument("output", "outputs/replay.csv", "CSV file for what is said of each frame, beside its label.")
 
 
 def _files(values: Mapping[str, Any], system: str) -> tuple[Path, ...]:
     """Parameter files from the most general to the most particular."""
     installed = Path(get_package_share_directory("reach_grasp")) / "config"
-    names = ["task", "policy", *(["sim"] if values["sim"] else []), *([system] if system != "sim" else [])]
+    names = ["task", "policy", *(["sim"] if values["sim"] else []), *([system] if system not in ("sim", "replay") else [])]
     files = [installed / f"{name}.yaml" for name in names]
     if values["config"]:
         files.append(Path(values["config"]).expanduser().resolve())
@@ -111,6 +72,7 @@ class _Builder:
     def __init__(self, values: Mapping[str, Any], system: str) -> None:
         self.values = values
         self.files = _files(values, system)
+        self.time = {"use_sim_time": values["sim"] or system == "replay"}
 
     def node(self, package: str, name: str, parameters: Mapping[str, Any] | None = None, **more: Any) -> NodeSpec:
         """A node whose executable is called `<name>_node`."""
@@ -120,7 +82,7 @@ class _Builder:
             name=name,
             namespace=self.values["namespace"],
             parameter_files=self.files,
-            parameters={"use_sim_time": self.values["sim"], **(parameters or {})},
+            parameters={**self.time, **(parameters or {})},
             log_level=self.values["log_level"],
             **more,
         )
@@ -140,20 +102,20 @@ class _Builder:
             self.node("so101_driver", "follower", condition=not simulated),
             self.node("so101_driver", "camera", condition=not simulated),
             self.node("so101_driver", "leader", condition=not simulated and person),
-            *self._viewer(),
+            *self.viewer(),
         ]
 
-    def _viewer(self) -> list[NodeSpec]:
+    def viewer(self) -> list[NodeSpec]:
+        """What shows the arm, where it is asked for."""
         shown, namespace = self.values["use_rviz"], self.values["namespace"]
         if not shown:
             return []
-        time = {"use_sim_time": self.values["sim"]}
         description = {"robot_description": urdf_path().read_text()}
         layout = str(Path(get_package_share_directory("so101_description")) / "rviz" / "so101.rviz")
         publisher = "robot_state_publisher"
         return [
-            NodeSpec(publisher, publisher, publisher, namespace, parameters=description | time),
-            NodeSpec("rviz2", "rviz2", "rviz2", namespace, parameters=time, arguments=("-d", layout)),
+            NodeSpec(publisher, publisher, publisher, namespace, parameters=description | self.time),
+            NodeSpec("rviz2", "rviz2", "rviz2", namespace, parameters=self.time, arguments=("-d", layout)),
         ]
 
     def learner(self) -> NodeSpec:
@@ -227,6 +189,19 @@ def _sim(values: Mapping[str, Any]) -> list[NodeSpec]:
     return _Builder({"sim": True, **values}, "sim").world(person=False, lockstep=False)
 
 
+def _replay(values: Mapping[str, Any]) -> list[NodeSpec]:
+    builder = _Builder(values, "replay")
+    for name in ("bag", "classifier"):
+        if not values[name]:
+            raise CommandError(f"replay needs the folder of a {name}: name it with --{name}")
+    player = {"bags": [_folder(bag) for bag in values["bag"].split(":")], "output": _folder(values["output"])}
+    player |= {name: values[name] for name in ("rate", "labels")}
+    classifier = builder.classifier()
+    lockstep = {**classifier.parameters, "lockstep": values["rate"] == 0.0}
+    judge = replace(classifier, parameters=lockstep, respawn=False)  # one that begins anew in the middle says something else
+    return [builder.node("dataset_recorder", "player", player), judge, *builder.viewer()]
+
+
 SYSTEMS: dict[str, System] = {
     system.name: system
     for system in (
@@ -265,6 +240,23 @@ SYSTEMS: dict[str, System] = {
             "Episodes with the mean policy of a checkpoint: no exploration, nobody helps, nothing is learned.",
             (*COMMON, Argument("run", "outputs/eval", "Folder for the result and the log."), CHECKPOINT, EPISODES, PACE),
             _eval,
+        ),
+        System(
+            "replay",
+            "A recorded bag instead of the world: the classifier's node judges its images, and its rewards meet the labels.",
+            (
+                Argument("sim", "true", "Whether the bag was recorded in simulation.", bool),
+                CONFIG,
+                USE_RVIZ,
+                LOG_LEVEL,
+                NAMESPACE,
+                BAG,
+                Argument("classifier", "", "Folder of the reward classifier."),
+                RATE,
+                LABELS,
+                OUTPUT,
+            ),
+            _replay,
         ),
         System(
             "sim",

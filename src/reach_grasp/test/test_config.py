@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ament_index_python.packages import get_package_share_directory
 
-from dataset_recorder.settings import RecorderParameters
+from dataset_recorder.settings import PlayerParameters, RecorderParameters
 from hilserl_actor.settings import ActorParameters
 from hilserl_core.policy import PolicySpec
 from hilserl_core.task import TaskSpec
@@ -30,6 +30,7 @@ NODES: dict[str, dict[str, type]] = {
     "operator": {"": OperatorParameters, "person.": OperatorConfig},
     "actor": {"": ActorParameters},
     "learner": {"": LearnerParameters, **LEARNER_TABLES},
+    "player": {"": PlayerParameters},
     "recorder": {"": RecorderParameters},
     "reward_classifier": {"": ClassifierNodeParameters},
 }
@@ -62,9 +63,10 @@ def test_every_key_of_a_file_is_declared_by_its_node(name):
         check(flat(content["ros__parameters"]), tables)
 
 
-@pytest.mark.parametrize("system", ["train", "robot", "learner", "record", "eval", "sim"])
+@pytest.mark.parametrize("system", ["train", "robot", "learner", "record", "replay", "eval", "sim"])
 def test_every_parameter_of_a_system_is_declared_by_its_node(system, tmp_path):
-    for spec in nodes_of(system, {"checkpoint": str(tmp_path)} if system == "eval" else {}):
+    needed = {"eval": ("checkpoint",), "replay": ("bag", "classifier")}
+    for spec in nodes_of(system, dict.fromkeys(needed.get(system, ()), str(tmp_path))):
         check(dict(spec.parameters), NODES[spec.name])
 
 

@@ -31,6 +31,7 @@ def test_the_nodes_of_every_system(tmp_path):
     assert names("record") == ["sim", "operator", "recorder", "actor"]
     assert names("learner") == ["learner"]
     assert names("sim") == ["sim"]
+    assert names("replay", bag="bags", classifier=str(tmp_path)) == ["player", "reward_classifier"]
     assert names("eval", checkpoint=str(tmp_path)) == ["sim", "actor"]
 
 
@@ -48,6 +49,20 @@ def test_with_a_classifier_the_simulator_keeps_its_truth_to_itself(tmp_path):
         CommandError, match="the classifier /nowhere does not exist; make one with reach-grasp train-classifier"
     ):
         nodes_of("train", {"classifier": "/nowhere"})
+
+
+def test_a_replay_judges_every_frame_in_simulated_time_or_keeps_a_pace(tmp_path):
+    for rate, lockstep in (("0", True), ("2.5", False)):
+        given = {"bag": f"{tmp_path}/a:{tmp_path}/b", "classifier": str(tmp_path), "rate": rate, "sim": "false"}
+        specs = {spec.name: spec for spec in nodes_of("replay", given)}
+        assert all(spec.parameters["use_sim_time"] is True for spec in specs.values())
+        assert specs["reward_classifier"].parameters["lockstep"] is lockstep
+        assert not specs["reward_classifier"].respawn, "one that begins anew in the middle would say something else"
+        assert specs["player"].parameters["bags"] == [f"{tmp_path}/a", f"{tmp_path}/b"]
+        assert specs["player"].parameters["rate"] == float(rate)
+    for missing, sentence in (({"bag": "x"}, "folder of a classifier"), ({"classifier": "x"}, "folder of a bag")):
+        with pytest.raises(CommandError, match=f"replay needs the {sentence}"):
+            nodes_of("replay", missing)
 
 
 def test_only_actor_and_learner_are_started_again():

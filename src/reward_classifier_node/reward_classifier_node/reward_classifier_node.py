@@ -17,6 +17,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
+from std_srvs.srv import Trigger
 
 from hilserl_core.observation import ObservationError, network_image
 from hilserl_core.synchroniser import Synchroniser
@@ -74,11 +75,12 @@ class RewardClassifierNode(BaseNode[ClassifierNodeParameters]):
         self._picture = self.create_publisher(Image, "reward/image", qos.IMAGE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
         image_qos = qos.IMAGE if params.lockstep else qos.newest()
-        for camera in self._cameras:
-            self.create_subscription(Image, f"{camera}/image_raw", partial(self._on_part, camera), image_qos)
+        self.create_subscription(EpisodeStatus, "episode/status", self._on_status, qos.latched(10))
         if params.gate:
             self.create_subscription(JointState, "joint_states", partial(self._on_part, _JOINTS), qos.JOINT_STATES)
-        self.create_subscription(EpisodeStatus, "episode/status", self._on_status, qos.latched(10))
+        for camera in self._cameras:  # last, so that who sees these subscriptions has seen the others
+            self.create_subscription(Image, f"{camera}/image_raw", partial(self._on_part, camera), image_qos)
+        self.create_service(Trigger, "~/restart", self._on_restart)
         self.add_on_set_parameters_callback(self._check_artifact)
         self.add_post_set_parameters_callback(self._on_set)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -104,14 +106,25 @@ class RewardClassifierNode(BaseNode[ClassifierNodeParameters]):
             self._judging.put(Frame(*found, now_s))
 
     def _on_status(self, status: EpisodeStatus) -> None:
-        """An episode begins anew: when the world is reset; in real time, where images come meanwhile, when that is done."""
+        """An episode begins anew: when the world is reset; in real time, where images come meanwhile, when that is done.
+
+        In lockstep an episode that runs when the node first hears of one goes on.
+        """
         episode, resetting = (status.run_id, status.episode), status.phase == EpisodeStatus.RESETTING
         begins = status.phase == EpisodeStatus.RUNNING and episode != self._episode
-        if resetting or (begins and not (self.params.lockstep and self._resetting)):
+        goes_on = self.params.lockstep and (self._resetting or self._episode is None)
+        if resetting or (begins and not goes_on):
             self._judging.restart()
         if begins:
             self._episode = episode
         self._resetting = resetting
+
+    def _on_restart(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Forget every frame and episode: what comes now is another recording, whose time may be any."""
+        self._answers, self._sync, self._episode, self._resetting = {}, self._new_sync(), None, False
+        self._judging.restart()
+        response.success = True
+        return response
 
     def _rule(self, threshold: float) -> Rule:
         return self.params.rule(threshold)

@@ -21,6 +21,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
+from std_srvs.srv import Trigger
 
 from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import EpisodeStatus, Reward
@@ -152,6 +153,30 @@ def test_a_repeated_image_gets_the_same_answer_and_an_episode_begins_anew(statio
     station.say(1, EpisodeStatus.WAITING)
     station.say(1, EpisodeStatus.RUNNING)
     assert station.answer(FRAMES[0], 8).success, "waiting for a policy is no new episode"
+
+
+def test_in_lockstep_an_episode_that_runs_already_goes_on(station, artifact):
+    station.start(artifact, "lockstep:=true", "threshold:=0.000001")
+    assert [station.answer(FRAMES[0], tick).success for tick in (1, 2)] == [False, False]
+    station.say(1, EpisodeStatus.RUNNING)
+    station.until(lambda: station.tested._episode == ("run", 1), "the node to hear of the episode")
+    assert station.answer(FRAMES[0], 3).success, "the reset that began it came before the node"
+    station.say(2, EpisodeStatus.RUNNING)
+    station.until(lambda: station.tested._episode == ("run", 2), "the node to hear of the next")
+    assert [station.answer(FRAMES[0], tick).success for tick in (4, 5, 6)] == [False, False, True]
+
+
+def test_restarted_it_forgets_what_it_saw_and_answered(station, artifact):
+    station.start(artifact, "lockstep:=true", "threshold:=0.000001")
+    assert [station.answer(FRAMES[0], tick).success for tick in (1, 2, 3)] == [False, False, True]
+    client = station.node.create_client(Trigger, "reward_classifier/restart")
+    station.until(client.service_is_ready, "the service")
+    answer = client.call_async(Trigger.Request())
+    station.until(answer.done, "the answer")
+    assert answer.result().success
+    again = [station.answer(FRAMES[1], tick) for tick in (3, 4, 5)]
+    assert [reward.success for reward in again] == [False, False, True]
+    assert len({reward.probability for reward in again}) == 1, "the third tick is judged as a new one"
 
 
 def test_a_clock_that_begins_anew_is_followed(station, artifact):

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat
+from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat, Nodetype
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
@@ -23,6 +23,8 @@ from dataset_recorder.convert.errors import BagError
 _STORAGE = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
 # What the reader raises on a file that was cut off or damaged.
 _DAMAGED = (ReaderError, OSError, ValueError, AssertionError, KeyError, IndexError, EOFError, struct.error)
+
+_HEADER = ("header", (Nodetype.NAME, "std_msgs/msg/Header"))
 
 
 class Bag:
@@ -64,18 +66,34 @@ class Bag:
         """Topics of one type, sorted."""
         return sorted(topic for topic, found in self.topics.items() if found == msgtype)
 
+    def connection(self, topic: str) -> Connection:
+        """What the bag noted of a topic; of its first publisher, where it had several."""
+        return next(item for item in self._connections if item.topic == topic)
+
     def messages(
         self, topics: Iterable[str], start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[tuple[str, int, Callable[[], Any]]]:
         """(topic, time received [ns], a function that decodes) in the order received, from start (included) to stop (not)."""
+        store = self._types()
+        for connection, received, data in self._serialised(topics, start_ns, stop_ns):
+            yield connection.topic, received, partial(self._decode, store, data, connection)
+
+    def serialised(self, topics: Iterable[str]) -> Iterator[tuple[str, int | None, bytes]]:
+        """(topic, stamp [ns] where its messages begin with a header, the bytes as recorded) in the order received."""
+        fields = self._types().fielddefs
+        stamped = {item.msgtype for item in self._connections if fields[item.msgtype][1][:1] == [_HEADER]}
+        for connection, _, data in self._serialised(topics):
+            yield connection.topic, _stamp_ns(data) if connection.msgtype in stamped else None, data
+
+    def _serialised(
+        self, topics: Iterable[str], start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
         wanted = set(topics)
         connections = [item for item in self._connections if item.topic in wanted]
         if not connections:
             return
-        store = self._types()
         try:
-            for connection, received, data in self._reader.messages(connections, start=start_ns, stop=stop_ns):
-                yield connection.topic, received, partial(self._decode, store, data, connection)
+            yield from self._reader.messages(connections, start=start_ns, stop=stop_ns)
         except _DAMAGED as error:
             raise self._damaged(error) from error
 
@@ -96,8 +114,14 @@ class Bag:
         )
 
 
+def _stamp_ns(data: bytes) -> int:
+    """Of a serialised message that begins with a header: behind four bytes, the second of which tells the order of bytes."""
+    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    return seconds * 1_000_000_000 + nanoseconds
+
+
 def find_bags(paths: Iterable[Path]) -> list[Path]:
-    """The bags named: each path is a bag, or a folder with bags at any depth, taken in natural order.
+    """The bags named: each path is a bag, its MCAP file, or a folder with bags at any depth, taken in natural order.
 
     Raises BagError where there is none.
     """
@@ -105,7 +129,9 @@ def find_bags(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise BagError(f"{path} does not exist, expected a rosbag2 folder or a folder of them")
-        if path.is_dir() and not _is_bag(path):
+        if path.is_file() and path.suffix == ".mcap":
+            bags.append(path.parent)
+        elif path.is_dir() and not _is_bag(path):
             inner = sorted((item for item in path.rglob("*") if item.is_dir() and _is_bag(item)), key=_natural)
             if not inner:
                 raise BagError(f"{path} holds no bag, expected a rosbag2 folder with metadata.yaml")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
@@ -27,7 +28,7 @@ from reach_grasp.demo.episodes import Episode, EpisodeTracker
 from reach_grasp.demo.film import FilmRecorder
 from reach_grasp.demo.verdicts import Verdict, VerdictTracker
 from reach_grasp.errors import CommandError
-from reach_grasp.process import last_error
+from reach_grasp.process import check_alive, last_error
 
 SILENCE_S = 90.0
 
@@ -35,8 +36,9 @@ SILENCE_S = 90.0
 class Monitor:
     """A node of its own in one ROS domain, spun by a thread. Use as a context manager.
 
-    `episode` and `learner` are the newest messages, `heard_s` when the actor last spoke; `finished` yields each finished
-    episode once, but for those known before. verdicts: also compares `reward` and `truth`; see the method.
+    `episode` and `learner` are the newest messages, `diagnostics` the newest values by the name of a status, `heard_s` when the
+    actor last spoke; `finished` yields each finished episode once, but for those known before. verdicts: also compares `reward`
+    and `truth`; see the method.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Monitor:
     ) -> None:
         self.episode: EpisodeStatus | None = None
         self.learner: LearnerStatus | None = None
+        self.diagnostics: dict[str, dict[str, str]] = {}
         self.heard_s = time.monotonic()
         self.film = film
         self._episodes: queue.SimpleQueue[Episode] = queue.SimpleQueue()
@@ -59,6 +62,7 @@ class Monitor:
         self._node = rclpy.create_node(f"demo_monitor_{domain}", context=self._context, namespace=namespace)
         self._node.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.latched(20))
         self._node.create_subscription(LearnerStatus, "learner/status", self._on_learner, qos.latched(1))
+        self._node.create_subscription(DiagnosticArray, "diagnostics", self._on_diagnostics, qos.DIAGNOSTICS)
         if verdicts is not None:  # deep enough that a pause of this program loses nothing
             self._node.create_subscription(Reward, "truth", self._on_truth, qos.reliable(1000))
             self._node.create_subscription(Reward, "reward", self._on_reward, qos.reliable(1000))
@@ -130,15 +134,17 @@ class Monitor:
     def _on_learner(self, message: LearnerStatus) -> None:
         self.learner = message
 
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self.diagnostics[status.name] = {item.key: item.value for item in status.values}
+
     def _on_image(self, camera: str, message: Image) -> None:
         self.film.add(camera, to_ns(message.header.stamp), image_to_rgb(message))
 
 
 def check_running(process: subprocess.Popen[bytes], monitor: Monitor, log: Path) -> None:
     """Raise CommandError when the nodes have ended, or the actor has said nothing for long."""
-    if process.poll() is not None:
-        reason = last_error(log) or f"a node ended with {process.returncode}"
-        raise CommandError(f"{reason} (see {log})")
+    check_alive(process, log)
     silent = time.monotonic() - monitor.heard_s
     if silent > SILENCE_S:
         reason = last_error(log)

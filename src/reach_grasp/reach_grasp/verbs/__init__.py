@@ -15,6 +15,7 @@ from reach_grasp.verbs.import_dataset import ImportDataset
 from reach_grasp.verbs.label import Label, TurnImages
 from reach_grasp.verbs.record import Record
 from reach_grasp.verbs.repair import Repair
+from reach_grasp.verbs.replay import Replay
 from reach_grasp.verbs.report import Report
 from reach_grasp.verbs.system import StartSystem
 from reach_grasp.verbs.train_classifier import TrainClassifier
@@ -33,7 +34,7 @@ class Verb(Protocol):
         """Do it; the exit code. Raises CommandError with a sentence for the user."""
 
 
-_ENDING = {"eval": Evaluate, "record": Record}  # whose command ends by itself
+_ENDING = {"eval": Evaluate, "record": Record, "replay": Replay}  # whose command ends by itself
 _SYSTEMS = tuple(_ENDING[name]() if name in _ENDING else StartSystem(system) for name, system in SYSTEMS.items())
 _DATASETS = (Convert(), Label(), TurnImages(), CheckDataset(), ImportDataset())
 VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Report(), Repair(), *_DATASETS, TrainClassifier())

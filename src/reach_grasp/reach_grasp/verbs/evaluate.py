@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
-import time
+import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reach_grasp.systems import SYSTEMS, nodes_of
+from reach_grasp.systems import SYSTEMS
 from reach_grasp.verbs.system import StartSystem
+
+if TYPE_CHECKING:
+    from reach_grasp.demo.monitor import Monitor
 
 
 class Evaluate(StartSystem):
@@ -22,32 +24,26 @@ class Evaluate(StartSystem):
 
     def run(self, options: argparse.Namespace) -> int:
         """Evaluate, print the result and write it to evaluation.json in the run's folder."""
-        from reach_grasp.demo.display import Display, Snapshot
-        from reach_grasp.demo.monitor import Monitor, check_running
+        from reach_grasp.demo.display import Snapshot
+        from reach_grasp.demo.monitor import check_running
         from reach_grasp.demo.progress import Rate, success_rate
-        from reach_grasp.process import background
         from reach_grasp.report.numbers import evaluation_numbers
         from reach_grasp.report.page import percent
 
-        given = {argument.name: getattr(options, argument.name) for argument in self.system.arguments}
-        nodes_of(self.system.name, given)  # raises before anything is started
-        folder, count, ticks = Path(given["run"]), int(given["episodes"]), Rate()
-        folder.mkdir(parents=True, exist_ok=True)
+        given, ticks = self.given(options), Rate()
+        folder, count = Path(given["run"]), int(given["episodes"])
         log, episodes = folder / "evaluation.log", []
-        domain = int(os.environ.get("ROS_DOMAIN_ID", "0") or 0)
-        with (
-            Display(sys.stdout) as display,
-            Monitor(domain, namespace=given["namespace"]) as monitor,
-            background("eval", given, log, {}) as process,
-        ):
-            while len(episodes) < count:
-                check_running(process, monitor, log)
-                episodes += monitor.finished()
-                steps = monitor.episode.steps if monitor.episode is not None else 0
-                detail = f"{len(episodes)} of {count} episodes"
-                rate = success_rate(episodes)
-                display.show(Snapshot("evaluation", detail, len(episodes) / count, ticks.add(steps), rate))
-                time.sleep(0.25)
+
+        def look(process: subprocess.Popen[bytes], monitor: Monitor) -> Snapshot | None:
+            episodes.extend(monitor.finished())
+            if len(episodes) >= count:
+                return None
+            check_running(process, monitor, log)
+            steps = monitor.episode.steps if monitor.episode is not None else 0
+            detail = f"{len(episodes)} of {count} episodes"
+            return Snapshot("evaluation", detail, len(episodes) / count, ticks.add(steps), success_rate(episodes))
+
+        self.follow(given, log, look)
         numbers = evaluation_numbers([episode.as_dict() for episode in episodes])
         result = {**numbers, "checkpoint": given["checkpoint"], "seed": int(given["seed"])}
         (folder / "evaluation.json").write_text(json.dumps(result | {"episode": [e.as_dict() for e in episodes]}, indent=1))

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import time
+import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reach_grasp.systems import SYSTEMS, nodes_of
+from reach_grasp.systems import SYSTEMS
 from reach_grasp.verbs.system import StartSystem
+
+if TYPE_CHECKING:
+    from reach_grasp.demo.monitor import Monitor
 
 
 class Record(StartSystem):
@@ -21,30 +23,26 @@ class Record(StartSystem):
 
     def run(self, options: argparse.Namespace) -> int:
         """Record until the demonstrations are taken and everything is on disk."""
-        from reach_grasp.demo.display import Display, Snapshot
-        from reach_grasp.demo.monitor import Monitor, all_recorded, check_running
+        from reach_grasp.demo.display import Snapshot
+        from reach_grasp.demo.monitor import all_recorded, check_running
         from reach_grasp.demo.progress import Rate
-        from reach_grasp.process import background
 
-        given = {argument.name: getattr(options, argument.name) for argument in self.system.arguments}
-        nodes_of(self.system.name, given)  # raises before anything is started
-        folder, wanted, ticks = Path(given["run"]).expanduser(), int(given["demonstrations"]), Rate()
-        folder.mkdir(parents=True, exist_ok=True)
-        log, domain = folder / "record.log", int(os.environ.get("ROS_DOMAIN_ID", "0") or 0)
-        with (
-            Display(sys.stdout) as display,
-            Monitor(domain, namespace=given["namespace"]) as monitor,
-            background("record", given, log, {}) as process,
-        ):
-            while not all_recorded(monitor.episode, folder / "bags"):
-                check_running(process, monitor, log)
-                if (status := monitor.episode) is not None:
-                    failures = status.episodes_done - status.successes
-                    detail = f"{status.successes} of {wanted} demonstrations, {failures} failures"
-                    done = status.successes / max(wanted, 1)
-                    display.show(Snapshot("recording", detail, done, ticks.add(status.sequence)))
-                time.sleep(0.25)
+        given, ticks = self.given(options), Rate()
+        folder, wanted = Path(given["run"]).expanduser(), int(given["demonstrations"])
+        log = folder / "record.log"
+
+        def look(process: subprocess.Popen[bytes], monitor: Monitor) -> Snapshot | None:
+            if all_recorded(monitor.episode, folder / "bags"):
+                return None
+            check_running(process, monitor, log)
+            if (status := monitor.episode) is None:
+                return Snapshot("recording", "starting the nodes")
+            failures = status.episodes_done - status.successes
+            detail = f"{status.successes} of {wanted} demonstrations, {failures} failures"
+            return Snapshot("recording", detail, status.successes / max(wanted, 1), ticks.add(status.sequence))
+
+        last = self.follow(given, log, look).episode
         bags = folder / "bags"
-        print(f"{wanted} demonstrations and {monitor.episode.episodes_done - monitor.episode.successes} failures: {bags}")
+        print(f"{wanted} demonstrations and {last.episodes_done - last.successes} failures: {bags}")
         print(f"next: reach-grasp convert {bags} --repo-id me/reach_grasp")
         return 0

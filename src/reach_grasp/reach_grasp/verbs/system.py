@@ -1,11 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""reach-grasp train, robot, learner, eval, sim: start a system and stay until it ends."""
+"""reach-grasp train, robot, learner, sim: start a system and stay until it ends. And what the others of this kind share."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reach_grasp.systems import System, nodes_of
+from reach_grasp.specs import System
+from reach_grasp.systems import nodes_of
+
+if TYPE_CHECKING:
+    from reach_grasp.demo.display import Snapshot
+    from reach_grasp.demo.monitor import Monitor
+
+_POLL_S = 0.25
 
 
 class StartSystem:
@@ -25,9 +39,39 @@ class StartSystem:
                 f"--{argument.name}", default=argument.default, choices=allowed, metavar=metavar, help=text.replace("%", "%%")
             )
 
+    def given(self, options: argparse.Namespace) -> dict[str, str]:
+        """The arguments of the system as the user wrote them."""
+        return {argument.name: getattr(options, argument.name) for argument in self.system.arguments}
+
     def run(self, options: argparse.Namespace) -> int:
         """Start the nodes and wait for the first to end for good, or for Ctrl-C."""
         from reach_grasp import process
 
-        given = {argument.name: getattr(options, argument.name) for argument in self.system.arguments}
-        return process.run(nodes_of(self.system.name, given))
+        return process.run(nodes_of(self.system.name, self.given(options)))
+
+    def follow(
+        self,
+        given: dict[str, str],
+        log: Path,
+        look: Callable[[subprocess.Popen[bytes], Monitor], Snapshot | None],
+    ) -> Monitor:
+        """Run the system beside this process, its output in `log`, and stop it when `look` has no more to show.
+
+        look: called four times a second. Returns what listened to the system. Raises CommandError before anything is started.
+        """
+        from reach_grasp.demo.display import Display
+        from reach_grasp.demo.monitor import Monitor
+        from reach_grasp.process import background
+
+        nodes_of(self.system.name, given)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        domain = int(os.environ.get("ROS_DOMAIN_ID", "0") or 0)
+        with (
+            Display(sys.stdout) as display,
+            Monitor(domain, namespace=given["namespace"]) as monitor,
+            background(self.system.name, given, log, {}) as process,
+        ):
+            while (shown := look(process, monitor)) is not None:
+                display.show(shown)
+                time.sleep(_POLL_S)
+        return monitor
