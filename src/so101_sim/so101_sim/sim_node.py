@@ -73,7 +73,7 @@ class SimNode(BaseNode[SimParameters]):
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.stale_commands = 0
 
-        self._clock = self.create_publisher(ClockMessage, "/clock", qos.CLOCK)
+        self._time = self.create_publisher(ClockMessage, "/clock", qos.CLOCK)
         self._joints = self.create_publisher(JointState, "joint_states", qos.recorded(qos.JOINT_STATES))
         names = ("truth", "reward") if self.params.publish_reward else ("truth",)
         self._rewards = [self.create_publisher(Reward, name, qos.recorded(qos.REWARD)) for name in names]
@@ -172,7 +172,7 @@ class SimNode(BaseNode[SimParameters]):
         """The current observation, images last: they take longest."""
         self._published_s = time.monotonic()
         stamp = to_stamp(self.stamp_ns)
-        self._clock.publish(ClockMessage(clock=stamp))
+        self._time.publish(ClockMessage(clock=stamp))
         world = self._world
         joints = JointState(name=list(self.task.joints))
         joints.header.stamp = stamp
