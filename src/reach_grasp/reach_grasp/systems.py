@@ -285,16 +285,15 @@ def nodes_of(system: str, given: Mapping[str, str]) -> list[NodeSpec]:
 
 
 def _require_packages(specs: Iterable[NodeSpec]) -> None:
-    missing = sorted({spec.package for spec in specs if not _installed(spec.package)})
-    if "so101_driver" in missing:
-        raise CommandError("sim:=false needs the driver of the real arm, which is not part of this version; use sim:=true")
-    if missing:
-        raise CommandError(f"packages {', '.join(missing)} are not installed here; install them or leave out what needs them")
+    missing = [spec for spec in specs if not _installed(spec)]
+    if names := [spec.name for spec in missing if spec.package == "so101_driver"]:
+        raise CommandError(f"sim:=false needs {', '.join(names)} of the real arm, not part of this version; use sim:=true")
+    if packages := sorted({spec.package for spec in missing}):
+        raise CommandError(f"packages {', '.join(packages)} are not installed here; install them or leave out what needs them")
 
 
-def _installed(package: str) -> bool:
+def _installed(spec: NodeSpec) -> bool:
     try:
-        get_package_prefix(package)
+        return (Path(get_package_prefix(spec.package)) / "lib" / spec.package / spec.executable).is_file()
     except PackageNotFoundError:
         return False
-    return True
