@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from backports import zstd
-from rosbags.rosbag2 import Reader
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2.storage_mcap import Channel, McapWriter, PendingChunk, Schema
 
 from dataset_recorder.bag_writer import RESERVE, UNFINISHED
@@ -52,7 +52,7 @@ def repair(folder: Path) -> Repaired:
         count = _readable(folder) if metadata.is_file() else None
         found = _mended(files[0], metadata, note) if count is None else Repaired(count, 0, changed=False)
         note.unlink(missing_ok=True)  # a whole bag has one if it was killed between the last two steps of closing
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, LookupError, struct.error, yaml.YAMLError) as error:
         raise RecordingError(f"{folder} cannot be mended: {error}") from error
     return found
 
@@ -67,7 +67,7 @@ def _mended(path: Path, metadata: Path, note: Path) -> Repaired:
 def _readable(folder: Path) -> int | None:
     """Messages of a bag, when each can be read and they are as many as its metadata says; None for another."""
     try:
-        with Reader(folder) as reader:
+        with AnyReader([folder]) as reader:
             count = sum(1 for _ in reader.messages())
             return count if count == reader.message_count else None
     except OSError:
@@ -168,13 +168,13 @@ class _Continued(McapWriter):
 
     def _take(self, content: bytes, start: int) -> bool:
         """Take in a chunk that begins at `start`; False when it, or the index behind it, is not whole."""
-        first, last, size, _, name_length = _CHUNK_HEAD.unpack_from(content)
-        place = _CHUNK_HEAD.size + name_length
-        name, (length,) = content[_CHUNK_HEAD.size : place].decode(), struct.unpack_from("<Q", content, place)
-        data = content[place + 8 : place + 8 + length]
         try:
+            first, last, size, _, name_length = _CHUNK_HEAD.unpack_from(content)
+            place = _CHUNK_HEAD.size + name_length
+            name, (length,) = content[_CHUNK_HEAD.size : place].decode(), struct.unpack_from("<Q", content, place)
+            data = content[place + 8 : place + 8 + length]
             payload = zstd.decompress(data) if name == "zstd" else data
-        except zstd.ZstdError:
+        except (struct.error, UnicodeDecodeError, zstd.ZstdError):
             return False  # a power cut left its place but not its content
         if not payload or len(payload) != size:
             return False
