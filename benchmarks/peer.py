@@ -16,7 +16,7 @@ import rclpy
 from ament_index_python.packages import get_package_prefix
 from rclpy.executors import SingleThreadedExecutor
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 
 
 class PeerError(RuntimeError):
