@@ -16,7 +16,7 @@ from classifier_station import TASK, TICK_NS, TIMEOUT_S, TWO
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
 
-from hilserl_interfaces.msg import EpisodeStatus
+from hilserl_interfaces.msg import EpisodeStatus, Reward
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns, to_stamp
 from hilserl_ros.images import image_to_rgb, rgb_to_image
@@ -61,6 +61,20 @@ def test_a_repeated_image_gets_the_same_answer_and_an_episode_begins_anew(statio
     station.say(1, EpisodeStatus.WAITING)
     station.say(1, EpisodeStatus.RUNNING)
     assert station.answer(FRAMES[0], 8).success, "waiting for a policy is no new episode"
+
+
+def test_an_answer_is_kept_before_it_is_out(station, artifact, monkeypatch):
+    """Else an image that is repeated at once finds neither the answer nor a place in the queue."""
+    node = station.start(artifact, "lockstep:=true")
+    publish, kept = node._reward.publish, []
+
+    def watched(message: Reward) -> None:
+        kept.append(to_ns(message.header.stamp) in node._answers)
+        publish(message)
+
+    monkeypatch.setattr(node._reward, "publish", watched)
+    station.answer(FRAMES[0], 1)
+    assert kept == [True]
 
 
 def test_a_clock_that_begins_anew_is_followed(station, artifact):
