@@ -4,25 +4,18 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
-import signal
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
-import rclpy
-from ament_index_python.packages import get_package_prefix
 from lerobot.datasets import LeRobotDataset
 from rclpy._rclpy_pybind11 import RCLError  # its only place
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.publisher import Publisher
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import Image, JointState
@@ -30,6 +23,7 @@ from std_srvs.srv import Trigger
 
 from benchmarks import bags
 from benchmarks.datasets import priority_kept
+from benchmarks.peer import TIMEOUT_S, Peer, PeerError, node_command, running
 from benchmarks.registry import Options
 from benchmarks.rows import Better, Row, Target
 from hilserl_ros import qos
@@ -39,11 +33,6 @@ _CAMERAS = ("wrist", "front")
 _TOPICS = {f"{camera}/image_raw": "sensor_msgs/msg/Image" for camera in _CAMERAS} | {
     "joint_states": "sensor_msgs/msg/JointState"
 }
-_TIMEOUT_S = 60.0
-
-
-class RecorderError(RuntimeError):
-    """A process did not do its part."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +58,13 @@ def run(options: Options) -> Iterator[Row]:
     if not any(map(options.wanted, ("recorder_kept", "recorder_cpu", "recorder_frame"))):
         return
     seconds = 8.0 if options.quick else 25.0
-    os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randrange(1, 100))  # nobody else's
     pictures = {camera: list(bags.pictures(60, _HEIGHT, _WIDTH, seed)) for seed, camera in enumerate(_CAMERAS)}
     station = _Station(pictures)
     try:
         bare = station.measure([sys.executable, "-m", "benchmarks.bare_subscriber", *map(":".join, _TOPICS.items())], seconds)
         folder = options.scratch / "bags"
         words = (f"folder:={folder}", "reserve_mb:=0", "follow_actor:=false", f"topics:=[{','.join(_TOPICS)}]")
-        node = str(Path(get_package_prefix("dataset_recorder")) / "lib/dataset_recorder/recorder_node")
-        command = [node, "--ros-args", *(word for text in words for word in ("-p", text))]
-        ours = station.measure(command, seconds, recorded=True)
+        ours = station.measure(node_command("dataset_recorder", "recorder_node", *words), seconds, recorded=True)
     finally:
         station.close()
     (bag,) = (path.parent for path in folder.rglob("metadata.yaml"))
@@ -131,15 +117,11 @@ def run(options: Options) -> Iterator[Row]:
     )
 
 
-class _Station:
+class _Station(Peer):
     """Publishes the load and measures who listens."""
 
     def __init__(self, pictures: dict[str, list[np.ndarray]]) -> None:
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context, domain_id=int(os.environ["ROS_DOMAIN_ID"]))
-        self._node = rclpy.create_node("bench_station", context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
+        super().__init__("bench_station")
         self._payloads = {
             f"{camera}/image_raw": [_bytes("sensor_msgs/msg/Image", bags.image(frame, 0, camera)) for frame in frames]
             for camera, frames in pictures.items()
@@ -148,12 +130,12 @@ class _Station:
         self._publishers: dict[str, Publisher] = {}
         for topic, kind in _TOPICS.items():
             message, quality = classes[kind]
-            self._publishers[topic] = self._node.create_publisher(message, topic, quality)
+            self._publishers[topic] = self.node.create_publisher(message, topic, quality)
 
     def measure(self, command: Sequence[str], seconds: float, recorded: bool = False) -> _Run:
         """Start a subscriber, send it the load, stop it. recorded: it is a recorder, which gets a bag for it."""
-        with self._process(command) as process:
-            self._until(lambda: all(item.get_subscription_count() == 1 for item in self._publishers.values()), "subscriptions")
+        with running(command) as process:
+            self.until(lambda: all(item.get_subscription_count() == 1 for item in self._publishers.values()), "subscriptions")
             if recorded:
                 self._call("recorder/start_episode")
             watched = psutil.Process(process.pid)
@@ -164,7 +146,7 @@ class _Station:
             if recorded:
                 self._call("recorder/stop_episode")
         cpu_s = after.user + after.system - before.user - before.system
-        self._until(lambda: not any(item.get_subscription_count() for item in self._publishers.values()), "the end")
+        self.until(lambda: not any(item.get_subscription_count() for item in self._publishers.values()), "the end")
         return _Run(cpu_s, end - start, sent, late_s, resident, process.stdout.read())
 
     def _send(self, seconds: float, watched: psutil.Process) -> tuple[dict[str, int], float, float]:
@@ -190,47 +172,22 @@ class _Station:
 
     def _publish(self, topic: str, payload: bytes) -> None:
         """DDS refuses a message while a reader is far behind; that counts as lateness, not as a loss: it was never sent."""
-        end = time.monotonic() + _TIMEOUT_S
+        end = time.monotonic() + TIMEOUT_S
         while True:
             try:
                 return self._publishers[topic].publish(payload)
             except RCLError as error:
                 if time.monotonic() > end:
-                    raise RecorderError(f"{topic} could not be published for {_TIMEOUT_S:.0f} s: {error}") from error
-
-    @contextmanager
-    def _process(self, command: Sequence[str]) -> Iterator[subprocess.Popen]:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                    raise PeerError(f"{topic} could not be published for {TIMEOUT_S:.0f} s: {error}") from error
 
     def _call(self, name: str) -> None:
-        client = self._node.create_client(Trigger, name)
-        self._until(client.service_is_ready, f"the service {name}")
+        client = self.node.create_client(Trigger, name)
+        self.until(client.service_is_ready, f"the service {name}")
         answer = client.call_async(Trigger.Request())
-        self._until(answer.done, f"an answer of {name}")
-        self._node.destroy_client(client)
+        self.until(answer.done, f"an answer of {name}")
+        self.node.destroy_client(client)
         if not answer.result().success:
-            raise RecorderError(f"{name}: {answer.result().message}")
-
-    def _until(self, condition: object, what: str) -> None:
-        end = time.monotonic() + _TIMEOUT_S
-        while not condition():
-            if time.monotonic() > end:
-                raise RecorderError(f"waited in vain for {what}")
-            self._executor.spin_once(timeout_sec=0.05)
-
-    def close(self) -> None:
-        self._executor.shutdown()
-        self._node.destroy_node()
-        rclpy.shutdown(context=self._context)
+            raise PeerError(f"{name}: {answer.result().message}")
 
 
 def _bytes(kind: str, message: object) -> bytes:

@@ -36,6 +36,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "graph": ("policy_to_action", "step_to_learner", "tick", "tick_jitter_10hz", "tick_jitter_30hz"),
     "recorder": ("recorder_kept", "recorder_cpu", "recorder_frame"),
     "convert": ("convert_128", "convert_640"),
+    "classifier_latency": (
+        "classifier_latency",
+        "classifier_answered",
+        "classifier_latency_two_cameras",
+        "classifier_latency_resnet10",
+    ),
+    "classifier_training": ("classifier_training", "classifier_training_update"),
     "memory": ("learner_memory_features", "learner_memory_pixels"),
 }
 

@@ -16,7 +16,6 @@ from backports import zstd
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
-from rosbags.rosbag2.metadata import dump_qos_v9
 from rosbags.rosbag2.storage_mcap import McapWriter, write_channel, write_string
 
 from dataset_recorder.errors import RecordingError
@@ -81,13 +80,8 @@ class BagWriter:
                 )
                 for topic in topics
             }
-            known = {
-                "custom_data": dict(custom_data),
-                "type_hashes": {name: connection.digest for name, connection in self._connections.items()},
-                "qos": {topic.name: dump_qos_v9(list(topic.qos)) for topic in topics},
-            }
             self._note = self.folder / UNFINISHED
-            self._note.write_text(json.dumps(known))
+            self._note.write_text(json.dumps({"custom_data": dict(custom_data)}))
             with (self.folder / RESERVE).open("wb") as reserve:
                 os.posix_fallocate(reserve.fileno(), 0, _RESERVE_BYTES)
             if topics:  # on disk before the first message, so that a bag killed at once is one, if an empty one

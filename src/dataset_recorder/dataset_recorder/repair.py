@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a readable bag of one whose recording was killed: in place, on a full disk too."""
+"""Makes a readable bag of one that was cut off, while it was recorded or afterwards: in place, on a full disk too."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import json
 import os
 import struct
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from backports import zstd
-from rosbags.rosbag2 import Reader
-from rosbags.rosbag2.errors import ReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2.storage_mcap import Channel, McapWriter, PendingChunk, Schema
-from ruamel.yaml import YAML
 
 from dataset_recorder.bag_writer import RESERVE, UNFINISHED
 from dataset_recorder.errors import RecordingError
@@ -25,7 +25,8 @@ from dataset_recorder.errors import RecordingError
 # https://mcap.dev/spec: records are an opcode, a length and content.
 _MAGIC = b"\x89MCAP0\r\n"
 _RECORD = struct.Struct("<BQ")
-_HEADER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _INDEX = 0x01, 0x03, 0x04, 0x05, 0x06, 0x07
+_HEADER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _INDEX, _METADATA = 0x01, 0x03, 0x04, 0x05, 0x06, 0x07, 0x0C
+_INFORMATION = "rosbag2_bagfile_information"
 _CHUNK_HEAD = struct.Struct("<QQQII")  # first and last time, uncompressed size, its crc, length of the compression's name
 _MESSAGE_HEAD = struct.Struct("<HIQ")  # channel, sequence, time
 
@@ -45,26 +46,54 @@ def repair(folder: Path) -> Repaired:
     files = sorted(folder.glob("*.mcap"))
     if len(files) != 1:
         raise RecordingError(f"{folder} holds {len(files)} MCAP files, expected one: is it the folder of a bag?")
-    note, metadata = folder / UNFINISHED, folder / "metadata.yaml"
+    metadata, note = folder / "metadata.yaml", folder / UNFINISHED
     try:
-        if metadata.is_file():
-            note.unlink(missing_ok=True)  # killed between the last two steps of closing
-            (folder / RESERVE).unlink(missing_ok=True)
-            with Reader(folder) as reader:
-                return Repaired(reader.message_count, 0, changed=False)
-        file = _Continued(files[0])
         (folder / RESERVE).unlink(missing_ok=True)
-        known = json.loads(note.read_text()) if note.is_file() else {}
-        content = file.finish(known)
-        _write(metadata, content)
-        note.unlink(missing_ok=True)
-    except (OSError, ValueError, ReaderError) as error:
+        count = _readable(folder) if metadata.is_file() else None
+        found = _mended(files[0], metadata, note) if count is None else Repaired(count, 0, changed=False)
+        note.unlink(missing_ok=True)  # a whole bag has one if it was killed between the last two steps of closing
+    except (OSError, ValueError, LookupError, struct.error, yaml.YAMLError) as error:
         raise RecordingError(f"{folder} cannot be mended: {error}") from error
+    return found
+
+
+def _mended(path: Path, metadata: Path, note: Path) -> Repaired:
+    file = _Continued(path)
+    content = file.finish(_custom_data(note, metadata, file.told))
+    _write(metadata, content)
     return Repaired(content["message_count"], file.bytes_cut, changed=True)
 
 
+def _readable(folder: Path) -> int | None:
+    """Messages of a bag, when each can be read and they are as many as its metadata says; None for another."""
+    try:
+        with AnyReader([folder]) as reader:
+            count = sum(1 for _ in reader.messages())
+            return count if count == reader.message_count else None
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - of a torn file rosbags raises all sorts
+        return None
+
+
+def _custom_data(note: Path, metadata: Path, told: bytes) -> dict[str, str]:
+    """What only the recorder knew, from the first that still has it: its note, metadata.yaml, what the MCAP file repeats."""
+    places = (
+        lambda: json.loads(note.read_text()),
+        lambda: yaml.safe_load(metadata.read_text())[_INFORMATION],
+        lambda: yaml.safe_load(_texts(_texts(told)[1])[1]),
+    )
+    for place in places:
+        with suppress(FileNotFoundError, ValueError, TypeError, LookupError, struct.error, yaml.YAMLError):
+            return place()["custom_data"] or {}
+    return {}
+
+
 class _Continued(McapWriter):
-    """rosbags' writer, in the state it had after the last whole chunk of a file."""
+    """rosbags' writer, in the state it had after the last whole chunk of a file. told: the record that repeats metadata.yaml.
+
+    Raises RecordingError, before anything is changed, when something else wrote the file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -74,15 +103,21 @@ class _Continued(McapWriter):
         self.message_start_time, self.message_end_time = 2**63 - 1, 0
         self.compression, self.compressor = "zstd", partial(zstd.compress, level=1)
         self.chunk = PendingChunk(2**63 - 1, 0, io.BytesIO(), defaultdict(list))
+        self.told = b""
         size = path.stat().st_size
-        if self.bio.read(len(_MAGIC)) != _MAGIC:
+        begin = self.bio.read(len(_MAGIC))
+        header = self._next(size)
+        if begin != _MAGIC or header is None or header[0] != _HEADER:
             raise RecordingError(f"{path} does not begin as an MCAP file: nothing in it can be read")
+        _, library = _texts(header[1])
+        if not library.startswith(b"rosbags"):
+            raise RecordingError(f"{path} was written by {library.decode()} and stays as it is: mend it with 'mcap recover'")
         self.bio.seek(self._scan(size))
         self.bytes_cut = size - self.bio.tell()
         self.bio.truncate()
 
-    def finish(self, known: dict[str, Any]) -> dict[str, Any]:
-        """Write index and footer onto the disk; the content of metadata.yaml. known: what the recorder noted."""
+    def finish(self, custom_data: dict[str, str]) -> dict[str, Any]:
+        """Write index and footer onto the disk; the content of metadata.yaml."""
         counts, messages = self.channel_stats, sum(self.channel_stats.values())
         span = {
             "duration": {"nanoseconds": max(0, self.message_end_time - self.message_start_time)},
@@ -90,17 +125,7 @@ class _Continued(McapWriter):
             "message_count": messages,
         }
         topics = [
-            {
-                "topic_metadata": {
-                    "name": channel.topic,
-                    "type": channel.schema,
-                    "serialization_format": channel.message_encoding,
-                    "offered_qos_profiles": known.get("qos", {}).get(channel.topic, []),
-                    "type_description_hash": known.get("type_hashes", {}).get(channel.topic, ""),
-                },
-                "message_count": counts[channel.id],
-            }
-            for channel in self.channels
+            {"topic_metadata": _topic_metadata(channel), "message_count": counts[channel.id]} for channel in self.channels
         ]
         content = {
             "version": 9,
@@ -111,10 +136,10 @@ class _Continued(McapWriter):
             "compression_format": "",
             "compression_mode": "",
             "files": [{"path": self.path.name, **span}],
-            "custom_data": known.get("custom_data") or None,
+            "custom_data": custom_data or None,
             "ros_distro": "rosbags",
         }
-        self.close(9, _yaml(content))
+        self.close(9, yaml.safe_dump(content).strip())
         return content
 
     def _scan(self, size: int) -> int:
@@ -125,7 +150,8 @@ class _Continued(McapWriter):
             if opcode == _CHUNK:
                 if not self._take(content, end):
                     break  # where it is whole but its index is not, it is written again
-            elif opcode != _HEADER:
+            else:
+                self.told = content if opcode == _METADATA else b""
                 break  # the index of the whole file had been begun
             end = self.bio.tell()
         return end
@@ -142,15 +168,15 @@ class _Continued(McapWriter):
 
     def _take(self, content: bytes, start: int) -> bool:
         """Take in a chunk that begins at `start`; False when it, or the index behind it, is not whole."""
-        first, last, size, _, name_length = _CHUNK_HEAD.unpack_from(content)
-        place = _CHUNK_HEAD.size + name_length
-        name, (length,) = content[_CHUNK_HEAD.size : place].decode(), struct.unpack_from("<Q", content, place)
-        data = content[place + 8 : place + 8 + length]
         try:
+            first, last, size, _, name_length = _CHUNK_HEAD.unpack_from(content)
+            place = _CHUNK_HEAD.size + name_length
+            name, (length,) = content[_CHUNK_HEAD.size : place].decode(), struct.unpack_from("<Q", content, place)
+            data = content[place + 8 : place + 8 + length]
             payload = zstd.decompress(data) if name == "zstd" else data
-        except zstd.ZstdError:
+        except (struct.error, UnicodeDecodeError, zstd.ZstdError):
             return False  # a power cut left its place but not its content
-        if len(payload) != size:
+        if not payload or len(payload) != size:
             return False
         messages = self._read(payload)
         end, indices = self.bio.tell(), {}
@@ -190,41 +216,45 @@ class _Continued(McapWriter):
 
     def _read_schema(self, content: bytes) -> None:
         (number,) = struct.unpack_from("<H", content)
-        name, encoding, data = _texts(content[2:], 3)
+        name, encoding, data = _texts(content[2:])
         if number not in {schema.id for schema in self.schemas}:
             self.schemas.append(Schema(number, name.decode(), encoding.decode(), data.decode()))
 
     def _read_channel(self, content: bytes) -> None:
         number, schema = struct.unpack_from("<HH", content)
-        topic, encoding, metadata = _texts(content[4:], 3)
+        topic, encoding, metadata = _texts(content[4:])
         if number not in self.channel_stats:
             kind = next(item.name for item in self.schemas if item.id == schema)
             self.channels.append(Channel(number, kind, topic.decode(), encoding.decode(), metadata))
             self.channel_stats[number] = 0
 
 
-def _texts(content: bytes, count: int) -> list[bytes]:
+def _topic_metadata(channel: Channel) -> dict[str, Any]:
+    words = [word.decode() for word in _texts(channel.metadata)]
+    told = dict(zip(words[::2], words[1::2], strict=True))
+    return {
+        "name": channel.topic,
+        "type": channel.schema,
+        "serialization_format": channel.message_encoding,
+        "offered_qos_profiles": yaml.safe_load(told.get("offered_qos_profiles", "")) or [],
+        "type_description_hash": told.get("topic_type_hash", ""),
+    }
+
+
+def _texts(content: bytes) -> list[bytes]:
     """Strings, each behind its length."""
     found, offset = [], 0
-    for _ in range(count):
+    while offset < len(content):
         (length,) = struct.unpack_from("<I", content, offset)
         found.append(content[offset + 4 : offset + 4 + length])
         offset += 4 + length
     return found
 
 
-def _yaml(content: dict[str, Any]) -> str:
-    text = io.StringIO()
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style = False
-    yaml.dump(content, text)
-    return text.getvalue().strip()
-
-
 def _write(target: Path, content: dict[str, Any]) -> None:
     part = target.with_suffix(".part")
     with part.open("w") as file:
-        file.write(_yaml({"rosbag2_bagfile_information": content}) + "\n")
+        yaml.safe_dump({_INFORMATION: content}, file)
         file.flush()
         os.fsync(file.fileno())
     part.replace(target)

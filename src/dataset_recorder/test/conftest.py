@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small dataset that LeRobot itself recorded."""
+"""A small dataset that LeRobot itself recorded; tests import `bag_fixtures` by name."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.datasets import priority_kept
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 LENGTHS = (12, 9, 15)
 CAMERAS = ("observation.images.wrist", "observation.images.front")

@@ -52,6 +52,16 @@ def test_a_name_that_nothing_has_is_refused_with_those_that_exist():
         rows_of("speed")
 
 
+def test_a_beginning_picks_rows_of_several_groups():
+    assert rows_of("classifier") == {name: GROUPS[name] for name in ("classifier_latency", "classifier_training")}
+
+
+def test_every_row_has_a_module_that_makes_it_and_words_that_explain_it():
+    explained = (ROOT / "benchmarks" / "README.md").read_text()
+    assert not [group for group in GROUPS if not (ROOT / "benchmarks" / f"{group}.py").is_file()]
+    assert not [name for names in GROUPS.values() for name in names if f"`{name}`" not in explained]
+
+
 def test_a_group_that_fails_leaves_its_rows_as_not_measured(tmp_path, monkeypatch):
     class Ended:
         returncode = 1

@@ -81,19 +81,19 @@ def write_artifact(
 
 
 def read_artifact(folder: Path, task: TaskSpec | None, trust_remote_code: bool = False) -> Artifact:
-    """Load our folder, or one that LeRobot saved (threshold 0.5, no facts). task: None for the one our folder was made for.
+    """Load our folder, or one that LeRobot saved: threshold 0.5, no facts; of its task only cameras and image size are known.
 
+    task: None for the one the folder was made for; LeRobot's is then to take images as they come, neither cropped nor turned.
     Raises ClassifierError naming the difference when it was made for another task, and naming the file when one is missing or
     damaged. Never runs code of the folder's trunk unless trust_remote_code says so.
     """
     name = folder.resolve().name
     folder = _inner(folder)
     _check_manifest(folder)
-    task = _task_in(folder) if task is None else task
     config, shape = _checked_config(folder, task)
-    own = folder / _TRUNK
+    task = _task_of(folder, shape) if task is None else task
     mean, std = _read_normalization(folder, shape)
-    classifier = Classifier(shape, load_trunk(own if own.is_dir() else config["model_name"], trust_remote_code), mean, std)
+    classifier = Classifier(shape, load_trunk(_trunk_of(folder, config), trust_remote_code), mean, std)
     try:
         missing, unexpected = load_model(classifier, folder / _WEIGHTS, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -150,16 +150,27 @@ def _inner(folder: Path) -> Path:
     return inner if inner.is_dir() else folder
 
 
-def _checked_config(folder: Path, task: TaskSpec) -> tuple[dict[str, Any], Shape]:
-    """LeRobot's configuration and the network's shape, which fit the task."""
+def _checked_config(folder: Path, task: TaskSpec | None) -> tuple[dict[str, Any], Shape]:
+    """LeRobot's configuration and the network's shape, which fit the task where one is given."""
     config = _read_json(folder / _CONFIG)
     if config.get("type") != "reward_classifier":
         raise ClassifierError(f"{folder} holds a {config.get('type')!r}, expected a 'reward_classifier'")
     if config.get("model_type", "cnn") != "cnn" or config.get("num_classes", 2) != 2:
         raise ClassifierError(f"{folder} is of type {config.get('model_type')!r}, expected a convolutional one of two classes")
     shape = _shape(folder, config)
-    _check_task(folder, shape, task)
+    if task is not None:
+        _check_task(folder, shape, task)
     return config, shape
+
+
+def _trunk_of(folder: Path, config: dict[str, Any]) -> str | Path:
+    """Where the image model is: in the folder, or where LeRobot was told to take it from."""
+    own, named = folder / _TRUNK, config["model_name"]
+    if own.is_dir():
+        return own
+    if Path(named).is_absolute() and not Path(named).is_dir():
+        raise ClassifierError(f"the image model {named} of the classifier {folder} is gone: put it into {own}")
+    return named
 
 
 def _seal(folder: Path) -> None:
@@ -207,6 +218,24 @@ def _check_task(folder: Path, shape: Shape, task: TaskSpec) -> None:
         ]
     if differences:
         raise ClassifierError(f"the classifier {folder} was made for another task: {'; '.join(differences)}")
+
+
+def _task_of(folder: Path, shape: Shape) -> TaskSpec:
+    """What the folder was made for. LeRobot's names cameras and size alone."""
+    if (folder / _TASK).exists():
+        return _task_in(folder)
+    cameras = tuple(key.removeprefix("observation.images.") for key in shape.image_keys)
+    count, size = len(cameras), shape.image_size
+    task = TaskSpec(
+        cameras=cameras,
+        camera_sizes=(size, size) * count,
+        crops=(0, 0, size, size) * count,
+        rotations_deg=(0,) * count,
+        image_size=size,
+    )
+    if task.image_keys != shape.image_keys:
+        raise ClassifierError(f"the classifier {folder} judges {list(shape.image_keys)}, expected observation.images.<camera>")
+    return task
 
 
 def _task_in(folder: Path) -> TaskSpec:

@@ -156,10 +156,10 @@ class RewardClassifierNode(BaseNode[ClassifierNodeParameters]):
             probability=verdict.probability, reward=verdict.reward, success=verdict.success, artifact=verdict.artifact
         )
         message.header.stamp = to_stamp(verdict.stamp_ns)
+        kept = [*self._answers.items()][1 - _REMEMBERED :]
+        self._answers = dict(kept) | {verdict.stamp_ns: message}  # before it is out: who has it may ask for it again at once
         self._reward.publish(message)
         self._complaint = ""
-        kept = [*self._answers.items()][1 - _REMEMBERED :]
-        self._answers = dict(kept) | {verdict.stamp_ns: message}
         if self.params.annotate and self._picture.get_subscription_count():
             self._picture.publish(rgb_to_image(picture(verdict), message.header.stamp, f"{self._cameras[0]}_network"))
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,3 +49,14 @@ def make_classifier(task: TaskSpec = TASK, seed: int = 0, settings: ClassifierSe
         if value.is_floating_point():
             value.uniform_(0.5, 1.5) if name.endswith("var") else value.normal_(0, 0.2)
     return classifier
+
+
+def lerobot_probabilities(model: Any, folder: Path, frames: np.ndarray, task: TaskSpec) -> np.ndarray:
+    """The way LeRobot goes: its saved preprocessor, then `predict`. frames: (N, cameras, S, S, 3) uint8."""
+    from lerobot.processor import PolicyProcessorPipeline
+
+    preprocessor = PolicyProcessorPipeline.from_pretrained(folder, config_filename="classifier_preprocessor.json")
+    images = torch.from_numpy(frames).permute(1, 0, 4, 2, 3).float() / 255
+    batch = preprocessor(dict(zip(task.image_keys, images, strict=True)))
+    with torch.no_grad():
+        return model.predict([batch[key] for key in model.config.input_features]).probabilities.numpy()

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from classifier_fixtures import SETTINGS, TASK, TWO_CAMERAS, make_classifier, make_frames
-from lerobot.processor import PolicyProcessorPipeline
+from classifier_fixtures import SETTINGS, TASK, TWO_CAMERAS, lerobot_probabilities, make_classifier, make_frames
 from lerobot.rewards.classifier.modeling_classifier import Classifier as LeRobotClassifier
 from lerobot.rewards.classifier.processor_classifier import make_classifier_processor
 
@@ -23,15 +21,6 @@ from reward_classifier_node.model import Shape, lerobot_config
 def offline(monkeypatch):
     """Nothing may come from the Hub."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
-def lerobot_probabilities(model: LeRobotClassifier, folder: Path, frames: np.ndarray, task) -> np.ndarray:
-    """The way LeRobot goes: its saved preprocessor, then `predict`. frames: (N, cameras, S, S, 3) uint8."""
-    preprocessor = PolicyProcessorPipeline.from_pretrained(folder, config_filename="classifier_preprocessor.json")
-    images = torch.from_numpy(frames).permute(1, 0, 4, 2, 3).float() / 255
-    batch = preprocessor(dict(zip(task.image_keys, images, strict=True)))
-    with torch.no_grad():
-        return model.predict([batch[key] for key in model.config.input_features]).probabilities.numpy()
 
 
 @pytest.mark.parametrize("task", [TASK, TWO_CAMERAS], ids=["one camera", "two cameras"])

@@ -3,27 +3,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
 from ament_index_python.packages import get_package_prefix
 from classifier_fixtures import make_classifier, make_frames
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
+from classifier_station import TASK, TICK_NS, TIMEOUT_S, TWO
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
-from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import EpisodeStatus, Reward
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns, to_stamp
@@ -33,92 +26,8 @@ from hilserl_ros.parameters import ParameterError
 from reward_classifier_node.api import judge_frames
 from reward_classifier_node.artifact import read_artifact, write_artifact
 from reward_classifier_node.decision import Rule
-from reward_classifier_node.reward_classifier_node import RewardClassifierNode
 
-TASK = TaskSpec(camera_sizes=(128, 128), crops=(0, 0, 128, 128))
-TWO = replace(TASK, cameras=("wrist", "front"), camera_sizes=(128, 128) * 2, crops=(0, 0, 128, 128) * 2, rotations_deg=(0, 0))
-TICK_NS = 100_000_000
-TIMEOUT_S = 30.0
 FRAMES = make_frames(2).images[:, 0]
-
-
-def _words(task: TaskSpec) -> list[str]:
-    changed = {key: value for key, value in task.as_dict().items() if value != TaskSpec().as_dict()[key]}
-    return [word for key, value in changed.items() for word in ("-p", f"task.{key}:={json.dumps(value)}")]
-
-
-class _Station:
-    """Cameras, arm, actor, and the node that is tested."""
-
-    def __init__(self, domain: int) -> None:
-        self.context = Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("station", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        create = self.node.create_publisher
-        self.cameras = {camera: create(Image, f"{camera}/image_raw", qos.IMAGE) for camera in ("wrist", "front")}
-        self.joints = create(JointState, "joint_states", qos.JOINT_STATES)
-        self.status = create(EpisodeStatus, "episode/status", qos.STATUS)
-        self.rewards: list[Reward] = []
-        self.pictures: list[Image] = []
-        self.reports: list[DiagnosticStatus] = []
-        subscribe = self.node.create_subscription
-        subscribe(Reward, "reward", self.rewards.append, qos.REWARD)
-        subscribe(DiagnosticArray, "diagnostics", lambda message: self.reports.extend(message.status), qos.DIAGNOSTICS)
-        self.tested: RewardClassifierNode | None = None
-
-    def start(self, artifact: Path, *parameters: str, task: TaskSpec = TASK) -> RewardClassifierNode:
-        words = [word for text in (f"artifact:={artifact}", *parameters) for word in ("-p", text)]
-        self.tested = RewardClassifierNode(context=self.context, cli_args=["--ros-args", *words, *_words(task)])
-        self.executor.add_node(self.tested)
-        publishers = [*(self.cameras[camera] for camera in task.cameras), self.status]
-        self.until(lambda: all(publisher.get_subscription_count() for publisher in publishers), "the node's subscriptions")
-        self.until(lambda: self.tested.count_subscribers("reward"), "the test's subscription")
-        return self.tested
-
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < end, f"waited in vain for {what}"
-            self.executor.spin_once(timeout_sec=0.02)
-
-    def show(self, frame: np.ndarray | Image, tick: int, camera: str = "wrist") -> None:
-        message = frame if isinstance(frame, Image) else rgb_to_image(frame)
-        message.header.stamp = to_stamp(tick * TICK_NS)
-        self.cameras[camera].publish(message)
-
-    def answer(self, frame: np.ndarray, tick: int) -> Reward:
-        """What the node says of a frame."""
-        before = len(self.rewards)
-        self.show(frame, tick)
-        self.until(lambda: len(self.rewards) > before, f"the reward of tick {tick}")
-        (answer,) = self.rewards[before:]
-        assert to_ns(answer.header.stamp) == tick * TICK_NS
-        return answer
-
-    def say(self, episode: int, phase: int) -> None:
-        self.status.publish(EpisodeStatus(run_id="run", episode=episode, phase=phase))
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        if self.tested is not None:
-            self.tested.close()
-            self.tested.destroy_node()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
-
-
-@pytest.fixture
-def domain() -> int:
-    return int(os.environ.get("ROS_DOMAIN_ID", "0")) + 6
-
-
-@pytest.fixture
-def station(domain):
-    station = _Station(domain)
-    yield station
-    station.close()
 
 
 @pytest.fixture
@@ -177,6 +86,20 @@ def test_restarted_it_forgets_what_it_saw_and_answered(station, artifact):
     again = [station.answer(FRAMES[1], tick) for tick in (3, 4, 5)]
     assert [reward.success for reward in again] == [False, False, True]
     assert len({reward.probability for reward in again}) == 1, "the third tick is judged as a new one"
+
+
+def test_an_answer_is_kept_before_it_is_out(station, artifact, monkeypatch):
+    """Else an image that is repeated at once finds neither the answer nor a place in the queue."""
+    node = station.start(artifact, "lockstep:=true")
+    publish, kept = node._reward.publish, []
+
+    def watched(message: Reward) -> None:
+        kept.append(to_ns(message.header.stamp) in node._answers)
+        publish(message)
+
+    monkeypatch.setattr(node._reward, "publish", watched)
+    station.answer(FRAMES[0], 1)
+    assert kept == [True]
 
 
 def test_a_clock_that_begins_anew_is_followed(station, artifact):

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from backports import zstd
 from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat, Nodetype
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
@@ -22,7 +23,7 @@ from dataset_recorder.convert.errors import BagError
 
 _STORAGE = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
 # What the reader raises on a file that was cut off or damaged.
-_DAMAGED = (ReaderError, OSError, ValueError, AssertionError, KeyError, IndexError, EOFError, struct.error)
+_DAMAGED = (ReaderError, zstd.ZstdError, OSError, ValueError, AssertionError, KeyError, IndexError, EOFError, struct.error)
 
 _HEADER = ("header", (Nodetype.NAME, "std_msgs/msg/Header"))
 

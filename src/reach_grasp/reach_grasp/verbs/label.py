@@ -81,7 +81,7 @@ class Label:
             "--artifact",
             type=Path,
             metavar="DIR",
-            help="A classifier that train-classifier wrote: the review also shows what it says about each frame.",
+            help="A reward classifier: the review also shows what it says about each frame.",
         )
 
     def run(self, options: argparse.Namespace) -> int:
@@ -170,7 +170,7 @@ class TurnImages:
 
 
 def _judgement(folder: Path) -> Judgement:
-    """A classifier of ours. Raises ClassifierError."""
+    """Of a classifier, ours or LeRobot's. Raises ClassifierError."""
     from dataset_recorder.review import Judgement
     from reward_classifier_node.api import judge_frames
     from reward_classifier_node.artifact import read_artifact

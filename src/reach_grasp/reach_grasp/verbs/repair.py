@@ -13,7 +13,7 @@ class Repair:
     """The verb."""
 
     name = "repair"
-    text = "Mend bags whose recording was killed or ran out of disk, in place; whole ones stay as they are."
+    text = "Mend bags that a kill, a full disk or a power cut left, in place; whole ones stay as they are."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
