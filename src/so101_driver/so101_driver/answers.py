@@ -36,16 +36,14 @@ class Answers:
         self._buffer = bytearray()
         self._taken = 0  # bytes in front of the buffer's first, since the question
         self._damaged: tuple[int, int] | None = None  # servo, and where its packet should have ended
-        self.missing_bytes = len(self._servos) * (FRAME + size)
 
     @property
     def complete(self) -> bool:
         """Nothing more is to come."""
-        return not self._servos or self.missing_bytes <= 0
+        return not self._servos
 
     def feed(self, data: bytes) -> None:
         """Bytes from the port."""
-        self.missing_bytes -= len(data)
         self._buffer += data
         while self._servos and self._step():
             pass

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from scservo_sdk import COMM_SUCCESS, GroupSyncWrite, PacketHandler
@@ -26,6 +27,8 @@ _STATE_LENGTHS = 4
 _HEALTH = span("Present_Load", "Present_Current")
 _READ, _WRITE, _PING = 2, 3, 1
 _QUIET_S = 0.03
+_CHUNK = 256
+_PATIENCE_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,16 @@ class Bus:
     def is_open(self) -> bool:
         """Whether the port is open."""
         return self._port.is_open
+
+    @contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Wait longer for answers meanwhile: for what need not be done within a cycle."""
+        usual = self._port.reply_timeout_s
+        self._port.reply_timeout_s = max(usual, _PATIENCE_S)
+        try:
+            yield
+        finally:
+            self._port.reply_timeout_s = usual
 
     @property
     def late_bytes(self) -> int:
@@ -216,7 +229,7 @@ class Bus:
         """The good answers by servo; what is wrong with the others is counted."""
         self._port.setPacketTimeout(len(servos) * (FRAME + size))
         answers = Answers(servos, size)
-        while not answers.complete and (data := self._port.readPort(max(1, answers.missing_bytes))):
+        while not answers.complete and (data := self._port.readPort(_CHUNK)):
             answers.feed(data)
         answers.finish()
         self.faults.update(answers.faults.items())

@@ -42,6 +42,10 @@ class MixedFirmwareError(BusError):
     """The servos' firmware differs."""
 
 
+class SupplyError(DriverError):
+    """The servos get the wrong voltage."""
+
+
 class CalibrationError(DriverError):
     """A calibration that cannot be read, or does not fit."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from serial.tools import list_ports
 
@@ -13,7 +14,8 @@ from so101_driver.errors import BusError, PortMissingError
 
 def usb_serial_of(port: str) -> str | None:
     """The serial number of the USB adapter behind a port; None where there is none."""
-    return next((item.serial_number for item in list_ports.comports(include_links=True) if item.device == port), None)
+    device = str(Path(port).resolve())
+    return next((item.serial_number for item in list_ports.comports() if item.device == device), None)
 
 
 def find_port(usb_serial: str | None = None, ids: Sequence[int] = IDS, candidates: Iterable[str] | None = None) -> str:
@@ -39,7 +41,7 @@ def find_port(usb_serial: str | None = None, ids: Sequence[int] = IDS, candidate
 
 def _has_servos(port: str, ids: Sequence[int]) -> bool:
     try:
-        with Bus(port, ids) as bus:
+        with Bus(port, ids) as bus, bus.patiently():
             return all(any(bus.ping(servo) for _ in range(1 + bus.retries)) for servo in ids)
     except BusError:
         return False

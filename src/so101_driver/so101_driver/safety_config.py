@@ -25,7 +25,7 @@ class SafetyConfig:
     gripper_velocity_rad_s: float = described(4.0, "The gripper is not told to move faster.", minimum=0.05, maximum=6.0)
     max_step_rad: float = described(0.08, "No goal is farther than this from the one before.", minimum=0.001, maximum=0.5)
     start_slack_rad: float = described(
-        0.2, "A joint farther outside its limits than this cannot be switched on.", minimum=0.0, maximum=0.5
+        0.1, "A joint farther outside its limits than this cannot be switched on.", minimum=0.0, maximum=0.5
     )
     state_timeout_s: float = described(0.1, "With positions older than this no goals are written.", minimum=0.01, maximum=1.0)
     lost_s: float = described(1.0, "A servo silent for this long stops the arm until it is reset.", minimum=0.1, maximum=60.0)

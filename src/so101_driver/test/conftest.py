@@ -82,8 +82,8 @@ def bus(emulator: BusEmulator, connect: Callable[[BusEmulator], Bus]) -> Bus:
 
 @pytest.fixture
 def calibration() -> dict[str, MotorCalibration]:
-    """One in which every joint has room on both sides of the middle of its servo's turn."""
-    ranges = {"wrist_roll": (0, 4095), "gripper": (1400, 2700)}
+    """That of an emulated arm."""
+    ranges = {"wrist_roll": (0, 4095), "gripper": (1421, 2673)}
     return {
         joint: MotorCalibration(index, 0, 0, *ranges.get(joint, (900, 3195))) for index, joint in enumerate(JOINTS, start=1)
     }

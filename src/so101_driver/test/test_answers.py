@@ -76,3 +76,11 @@ def test_a_late_answer_to_another_question_is_none_to_this_one():
     late = packet(1, bytes(5)) + packet(2, bytes(5)) + packet(3, bytes(5))
     assert not read(late).found
     assert read(late + b"".join(STREAM)).found == THREE
+
+
+def test_a_late_answer_does_not_end_the_wait_for_the_right_one():
+    answers = Answers([1], 0)
+    answers.feed(packet(6, b""))
+    assert not answers.complete
+    answers.feed(packet(1, b""))
+    assert answers.complete and answers.found == {1: b""}

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import serial
+from serial.tools import list_ports
+from serial.tools.list_ports_common import ListPortInfo
 
 from so101_description import JOINTS
 from so101_driver.answers import Fault
@@ -28,7 +30,7 @@ from so101_driver.errors import (
     PortMissingError,
     WrongModelError,
 )
-from so101_driver.finder import find_port
+from so101_driver.finder import find_port, usb_serial_of
 from so101_driver.limits import Limits
 from so101_driver.safety import Safety
 from so101_sim.bus.emulator import INSTANT, BusEmulator
@@ -224,7 +226,16 @@ def test_pulling_the_plug_is_noticed_and_the_arm_found_again_elsewhere(emulator,
     assert connect(emulator).read_state().fresh
 
 
-def test_a_usb_serial_number_that_nobody_has(monkeypatch):
+def test_an_adapter_is_found_by_its_usb_serial_number_under_any_name(monkeypatch, tmp_path: Path):
+    ports = [ListPortInfo("/dev/ttyACM0"), ListPortInfo("/dev/ttyACM3")]
+    ports[0].serial_number, ports[1].serial_number = "5A40", "5A46"
+    monkeypatch.setattr(list_ports, "comports", lambda: ports)
+    assert find_port("5A46") == "/dev/ttyACM3" and usb_serial_of("/dev/ttyACM3") == "5A46"
+    (tmp_path / "arm").symlink_to("/dev/ttyACM3")
+    assert usb_serial_of(str(tmp_path / "arm")) == "5A46" and usb_serial_of("/dev/pts/0") is None
+
+
+def test_a_usb_serial_number_that_nobody_has():
     with pytest.raises(PortMissingError, match="with the USB serial number 5A46"):
         find_port("5A46")
 

@@ -120,7 +120,7 @@ def test_limits_are_what_calibration_and_description_both_allow(calibration):
     limits, described = Limits(calibration), joint_limits()
     assert (limits.lowest[2], limits.highest[2]) == (910, 3185)  # ±1.74533 rad about 2047.5
     assert (limits.lowest[1], limits.highest[1]) == (900, 3195)  # the calibration is narrower
-    assert (limits.lowest[6], limits.highest[6]) == (1400, 2700)
+    assert (limits.lowest[6], limits.highest[6]) == (1421, 2673)
     for joint, low, high in zip(limits.joints, limits.lower, limits.upper, strict=True):
         assert described[joint][0] - 1e-9 <= low < high <= described[joint][1] + 1e-9
 

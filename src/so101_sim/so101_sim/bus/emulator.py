@@ -44,9 +44,9 @@ INSTANT = Line(baud=0, latency_s=0.0)
 
 
 def standard_arm() -> tuple[tuple[Mounting, ...], SimpleArm]:
-    """Servos of which the joints' limits lie in one turn with the middle at 2047, and an arm folded half way."""
-    limits = joint_limits()
-    middles = [(low + high) / 2 for low, high in (limits[joint] for joint in JOINTS)]
+    """Servos of which each reads 2047 in the middle: at 0 rad, the gripper half open. The arm stands so."""
+    low, high = joint_limits()[JOINTS[-1]]
+    middles = [0.0] * (len(JOINTS) - 1) + [(low + high) / 2]
     mountings = tuple(Mounting(round(2047 - Mounting().counts_per_rad * middle)) for middle in middles)
     return mountings, SimpleArm(middles)
 
