@@ -35,6 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "messages": ("policy_message_bytes", "policy_message_bytes_resnet10", "episode_bytes"),
     "graph": ("policy_to_action", "step_to_learner", "tick", "tick_jitter_10hz", "tick_jitter_30hz"),
     "recorder": ("recorder_kept", "recorder_cpu", "recorder_frame"),
+    "bus": ("bus_cycle", "bus_cycle_cpu"),
     "convert": ("convert_128", "convert_640"),
     "classifier_latency": (
         "classifier_latency",

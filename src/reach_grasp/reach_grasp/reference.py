@@ -31,6 +31,8 @@ from reward_classifier_node.model import Classifier, Shape
 from reward_classifier_node.node_settings import ClassifierNodeParameters
 from reward_classifier_node.settings import ClassifierSettings
 from reward_classifier_node.trunk import new_trunk
+from so101_driver.safety_config import SafetyConfig
+from so101_driver.settings import FollowerParameters
 from so101_sim.config import WorldConfig
 from so101_sim.operator import OperatorConfig
 from so101_sim.operator_node import OperatorParameters
@@ -51,6 +53,8 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("sim: the world", "world.", WorldConfig),
     ("operator", "", OperatorParameters),
     ("operator: the person", "person.", OperatorConfig),
+    ("follower: the real arm", "", FollowerParameters),
+    ("follower: what a command passes", "safety.", SafetyConfig),
 )
 TEXTS = {
     "/clock": "Simulated time.",

@@ -17,7 +17,7 @@ ROS = {"rclpy", "ament_index_python", "builtin_interfaces", "sensor_msgs", "std_
     "launch", "launch_ros",
 }  # fmt: skip
 HEAVY = {"torch", "lerobot", "transformers", "tensorboard"}
-NODES = {"dataset_recorder", "hilserl_actor", "hilserl_learner", "reward_classifier_node", "so101_sim"}
+NODES = {"dataset_recorder", "hilserl_actor", "hilserl_learner", "reward_classifier_node", "so101_driver", "so101_sim"}
 # May import of ours; nothing else of ours is allowed.
 ALLOWED = {
     "hilserl_core": {"so101_description"},
@@ -34,6 +34,9 @@ LIGHT = [
     "hilserl_ros.parameters", "so101_sim.sim_node", "so101_sim.operator_node", "reach_grasp.command", "reach_grasp.systems",
     "dataset_recorder.recorder_node",
     "dataset_recorder.player_node",
+    "so101_driver.bus", "so101_driver.calibration", "so101_driver.finder", "so101_driver.safety",
+    "so101_driver.follower_node",
+    "so101_sim.bus.emulator",
     "dataset_recorder.convert.conversion",
     "dataset_recorder.edit",
     "dataset_recorder.check",

@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from so101_description import JOINTS, urdf_path
+from so101_description import JOINTS, joint_limits, urdf_path
 
 # Joint -> lower limit, upper limit [rad], mass of its child link [kg].
 TABLE = {
@@ -36,6 +36,7 @@ def test_limits_and_masses_are_those_of_the_real_arm(arm) -> None:
         np.testing.assert_allclose(joint.range, [lower, upper], atol=1e-6)
         np.testing.assert_allclose(joint.axis, [0, 0, 1])
         assert model.body_mass[joint.bodyid[0]] == pytest.approx(mass)
+        assert joint_limits()[name] == (lower, upper)
     assert model.body("base_link").mass[0] == pytest.approx(0.147)
 
 

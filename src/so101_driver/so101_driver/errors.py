@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong with an arm, each with its own type and one sentence that says how to mend it."""
+
+
+class DriverError(RuntimeError):
+    """Something the person at the arm can mend."""
+
+
+class BusError(DriverError):
+    """The servo bus does not do what it should."""
+
+
+class PortMissingError(BusError):
+    """There is no such serial port."""
+
+
+class PortDeniedError(BusError):
+    """This user may not open the port."""
+
+
+class PortBusyError(BusError):
+    """Another program has the port."""
+
+
+class PortLostError(BusError):
+    """The port went away while it was open."""
+
+
+class NoAnswerError(BusError):
+    """A servo gave no usable answer in all tries."""
+
+
+class MissingServoError(BusError):
+    """Not all servos are on the bus."""
+
+
+class WrongModelError(BusError):
+    """A servo is of another model."""
+
+
+class MixedFirmwareError(BusError):
+    """The servos' firmware differs."""
+
+
+class SupplyError(DriverError):
+    """The servos get the wrong voltage."""
+
+
+class CalibrationError(DriverError):
+    """A calibration that cannot be read, or does not fit."""
+
+
+class SafetyError(DriverError):
+    """Settings or limits that cannot keep the arm safe."""

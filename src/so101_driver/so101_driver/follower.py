@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The follower arm without ROS: from its port to a hundred decisions a second. Not for use from several threads at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from so101_driver import motors
+from so101_driver.arm import ArmState, Command, Decision
+from so101_driver.bus import Bus, Health
+from so101_driver.calibration import Calibration
+from so101_driver.errors import BusError, NoAnswerError, PortLostError
+from so101_driver.limits import Limits
+from so101_driver.safety import Safety
+from so101_driver.safety_config import SafetyConfig
+
+UNPLUGGED = "the arm was unplugged"
+_OVERLOAD = 32  # bit of Status
+_RECONNECT_S = 0.5
+_HEADROOM = 1.25  # a servo may be this much faster than its goals, to catch up
+
+
+@dataclass(frozen=True)
+class Report:
+    """One cycle. fresh: all joints were read. positions, velocities: (J,) rad, rad/s, at time_s on the steady clock."""
+
+    decision: Decision
+    fresh: bool
+    positions: np.ndarray
+    velocities: np.ndarray
+    time_s: float
+
+
+@dataclass(frozen=True)
+class _Homing:
+    begin: np.ndarray
+    end: np.ndarray
+    begun_s: float
+    duration_s: float
+
+    def at(self, now_s: float) -> np.ndarray:
+        """Evenly, with a gentle start and end."""
+        share = min(max((now_s - self.begun_s) / self.duration_s, 0.0), 1.0)
+        return self.begin + (self.end - self.begin) * (1.0 - math.cos(math.pi * share)) / 2.0
+
+
+class Follower:
+    """The arm on a bus. `safety` says whether it may move; `health` what its servos said last, by id."""
+
+    def __init__(
+        self,
+        find: Callable[[], str],
+        calibration: Calibration,
+        config: SafetyConfig | None = None,
+        *,
+        reply_timeout_s: float = 0.004,
+        retries: int = 1,
+    ) -> None:
+        """find: gives the arm's port, also after it was plugged in elsewhere. Raises SafetyError for impossible limits."""
+        self.calibration, self.limits = calibration, Limits(calibration)
+        self.safety = Safety(self.limits, config)
+        self.health: dict[int, Health] = {}
+        self.bus: Bus | None = None
+        self._find, self._options = find, {"reply_timeout_s": reply_timeout_s, "retries": retries}
+        self._joints = dict(zip(self.limits.servos, self.limits.joints, strict=True))
+        self._tried_s = -math.inf
+        self._homing: _Homing | None = None
+        nowhere = np.full(len(self.limits.joints), math.nan)
+        self._positions, self._velocities, self._time_s = nowhere, nowhere.copy(), 0.0
+
+    def open(self, write_calibration: bool = False) -> None:
+        """Open the port and check everything. The arm stays as it is, limp or stiff.
+
+        write_calibration: into the servos first, which makes them limp. Raises a DriverError that says what is wrong.
+        """
+        bus = Bus(self._find(), self.limits.servos, **self._options)
+        bus.open()
+        try:
+            with bus.patiently():
+                bus.check()
+                motors.check_supply(bus, self.safety.config.voltage_min_v, self.safety.config.voltage_max_v)
+                if write_calibration:
+                    motors.store_calibration(bus, self.calibration)
+                motors.check_calibration(bus, self.calibration)
+        except BaseException:
+            bus.close()
+            raise
+        self.bus = bus
+
+    def close(self) -> None:
+        """Close the port; the servos go on holding or hanging."""
+        self.safety.stop("closed")
+        if self.bus is not None:
+            self.bus.close()
+            self.bus = None
+
+    def switch_on(self) -> None:
+        """Torque from where the arm is, without a jump. Also after a stop of whatever kind: this is the consent to go on.
+
+        Raises SafetyError where a joint is far out of its limits, BusError when a servo does not take part.
+        """
+        bus = self._connected()
+        with bus.patiently():
+            self._switch_on(bus)
+
+    def _switch_on(self, bus: Bus) -> None:
+        config = self.safety.config
+        motors.configure(bus, self.calibration, max(config.max_velocity_rad_s, config.gripper_velocity_rad_s) * _HEADROOM)
+        cycle = bus.read_state()
+        if not cycle.fresh:
+            raise NoAnswerError(
+                f"servo {', '.join(map(str, cycle.missing))} does not say where it is; check its cable and supply"
+            )
+        positions = self.limits.to_rad({servo: sample.position for servo, sample in cycle.samples.items()})
+        self._homing = None
+        self.safety.reset(positions)
+        try:
+            for servo, goal in self.limits.to_goals(positions).items():
+                bus.write(servo, "Goal_Position", goal)
+                bus.write(servo, "Torque_Enable", 1)
+        except BusError:
+            self.safety.stop("a servo could not be switched on")
+            raise
+
+    def switch_off(self) -> None:
+        """Let go: the arm sinks. Raises BusError when a servo did not confirm it, after all were told."""
+        self.safety.stop("switched off")
+        bus, failed = self._connected(), None
+        for servo in self.limits.servos:
+            try:
+                with bus.patiently():
+                    bus.write(servo, "Torque_Enable", 0)
+            except NoAnswerError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+
+    def home(self, now_s: float, positions: np.ndarray, velocity_rad_s: float) -> float:
+        """Go to positions (J,) rad, no joint faster than this on average; what others command is ignored meanwhile.
+
+        Returns how many seconds it takes. Raises BusError while the arm is stopped or its joints are unknown.
+        """
+        if self.safety.stopped is not None or not np.isfinite(self._positions).all():
+            raise BusError(f"the arm cannot go home: {self.safety.stopped or 'its joints are not known'}")
+        end = np.clip(positions, self.limits.lower, self.limits.upper)
+        duration_s = max(float(np.abs(end - self._positions).max()) / velocity_rad_s, 0.1)
+        self._homing = _Homing(self._positions.copy(), end, now_s, duration_s)
+        return duration_s
+
+    @property
+    def homing(self) -> bool:
+        """On its way home."""
+        return self._homing is not None
+
+    def cycle(self, now_s: float, command: Command | None = None) -> Report:
+        """Read, decide, write. Never raises because of the bus: a port that is lost stops the arm and is looked for."""
+        fresh = False
+        try:
+            if self.bus is None:
+                self._reconnect(now_s)
+            if self.bus is not None:
+                fresh = self._look()
+        except PortLostError:
+            self._lose()
+        decision = self.safety.step(now_s, self._state(now_s), self._homeward(now_s) or command)
+        if decision.refused:
+            self._homing = None
+        if self.bus is not None and decision.goals is not None:
+            try:
+                self.bus.write_goals(decision.goals)
+            except PortLostError:
+                self._lose()
+        return Report(decision, fresh, self._positions, self._velocities, self._time_s)
+
+    def _look(self) -> bool:
+        cycle = self.bus.read_state()
+        if (health := self.bus.read_health()) is not None:
+            self.health[health.servo] = health
+        if len(cycle.samples) == len(self.limits.servos):
+            samples = cycle.samples
+            self._positions = self.limits.to_rad({servo: sample.position for servo, sample in samples.items()})
+            self._velocities = self.limits.to_velocity({servo: sample.velocity for servo, sample in samples.items()})
+            self._time_s = min(sample.time_s for sample in samples.values())
+        return cycle.fresh
+
+    def _state(self, now_s: float) -> ArmState:
+        health = {self._joints[servo]: item for servo, item in self.health.items()}
+        return ArmState(
+            self._positions,
+            max(0.0, now_s - self._time_s),
+            {joint: item.load for joint, item in health.items()},
+            {joint: item.temperature_c for joint, item in health.items()},
+            {joint: item.voltage_v for joint, item in health.items()},
+            frozenset(joint for joint, item in health.items() if item.status & _OVERLOAD),
+        )
+
+    def _homeward(self, now_s: float) -> Command | None:
+        homing = self._homing
+        if homing is None:
+            return None
+        if now_s > homing.begun_s + homing.duration_s:
+            self._homing = None
+        return Command(self.limits.joints, homing.at(now_s).tolist())
+
+    def _connected(self) -> Bus:
+        if self.bus is None:
+            raise PortLostError(f"{UNPLUGGED}; plug it in again")
+        return self.bus
+
+    def _lose(self) -> None:
+        self.safety.stop(UNPLUGGED)
+        self.health.clear()
+        if self.bus is not None:
+            self.bus.close()
+            self.bus = None
+
+    def _reconnect(self, now_s: float) -> None:
+        """Look for the arm now and then. It stays stopped until somebody switches it on."""
+        if now_s - self._tried_s < _RECONNECT_S:
+            return
+        self._tried_s = now_s
+        try:
+            bus = Bus(self._find(), self.limits.servos, **self._options)
+            bus.open()
+        except BusError:
+            return
+        self.bus = bus

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real follower arm as a node. What may reach its servos is decided in safety.py, what is said to them in follower.py."""
+
+from __future__ import annotations
+
+import array
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from hilserl_ros import qos
+from hilserl_ros.convert import to_ns, to_stamp
+from hilserl_ros.node import BaseNode, main_of
+from hilserl_ros.realtime import take_precedence
+from so101_driver.arm import Command
+from so101_driver.calibration import find_calibration, read_calibration
+from so101_driver.diagnostics import statuses
+from so101_driver.errors import DriverError
+from so101_driver.finder import find_port, usb_serial_of
+from so101_driver.follower import Follower, Report
+from so101_driver.pace import Pace
+from so101_driver.safety_config import SafetyConfig
+from so101_driver.settings import FollowerParameters
+
+_NOT_ACTIVE = "the follower is not active: activate it first"
+
+
+class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
+    """Inactive it has the port and does nothing; active it reads, decides and writes in a thread of its own."""
+
+    def __init__(self) -> None:
+        BaseNode.__init__(self, "follower", FollowerParameters, {"safety.": SafetyConfig})
+        LifecycleNodeMixin.__init__(self)
+        self._follower: Follower | None = None
+        self._usb_serial = self.params.usb_serial or None
+        self._lock = threading.Lock()  # one at a time on the bus
+        self._mail = threading.Lock()
+        self._command: Command | None = None
+        self._come_s = 0.0  # when it came
+        self._thread: threading.Thread | None = None
+        self._ending = threading.Event()
+        self._pace = Pace(1.0 / self.params.rate_hz)
+        self._stopped: bool | None = None
+        self._joints = self.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
+        self._estop = self.create_publisher(Bool, "estop", qos.STATUS)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
+        self.create_subscription(JointTrajectory, "joint_command", self._on_command, qos.JOINT_COMMAND)
+        self.create_subscription(Bool, "estop/request", self._on_estop_request, qos.reliable(1))
+        self.create_service(SetBool, "~/estop", self._on_estop)
+        self.create_service(SetBool, "~/set_torque", self._on_torque)
+        self.create_service(Trigger, "~/home", self._on_home)
+        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f"runs with {take_precedence()}")
+        if self.params.autostart and self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    # Lifecycle --------------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open the port and check everything; the arm stays as it is."""
+        params = self.params
+        try:
+            file = Path(params.calibration).expanduser()
+            if file.suffix != ".json":
+                file = find_calibration("follower", params.calibration)
+            options = {"reply_timeout_s": params.reply_timeout_s, "retries": params.retries}
+            follower = Follower(self._find, read_calibration(file), self.tables["safety."], **options)
+            follower.open(params.write_calibration)
+        except DriverError as error:
+            return self._failed("the arm cannot be used", error)
+        self._follower = follower
+        self._usb_serial = self._usb_serial or usb_serial_of(follower.bus.port_name)
+        self.get_logger().info(f"found the arm on {follower.bus.port_name}, calibrated by {file}")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Torque on where the arm is, and hold."""
+        try:
+            self._follower.switch_on()
+        except DriverError as error:
+            return self._failed("the arm stays off", error)
+        self._ending.clear()
+        self._pace = Pace(1.0 / self.params.rate_hz)
+        self._thread = threading.Thread(target=self._run, name="bus")
+        self._thread.start()
+        return LifecycleNodeMixin.on_activate(self, state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Hold, or let go where `release` says so."""
+        self._end_loop()
+        try:
+            if self.params.release:
+                self._follower.switch_off()
+        except DriverError as error:
+            self.get_logger().error(str(error))
+        self._follower.safety.stop("deactivated")
+        self._say_estop()
+        return LifecycleNodeMixin.on_deactivate(self, state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give the port back."""
+        self._follower.close()
+        self._follower = None
+        return TransitionCallbackReturn.SUCCESS
+
+    def _failed(self, what: str, error: DriverError) -> TransitionCallbackReturn:
+        self.get_logger().error(f"{what}: {error}")
+        return TransitionCallbackReturn.FAILURE
+
+    def _find(self) -> str:
+        """The port; once the adapter's serial number is known, by that alone: another arm may have the old name."""
+        if self.params.port and not self._usb_serial:
+            return self.params.port
+        return find_port(self._usb_serial)
+
+    # The loop ---------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            now_s = self._pace.wait()
+            with self._lock:
+                report = self._follower.cycle(now_s, self._take_command(now_s))
+            if report.fresh:
+                self._publish(report)
+            self._say(report)
+
+    def _take_command(self, now_s: float) -> Command | None:
+        """The newest since the last cycle, older by how long it has waited."""
+        with self._mail:
+            command, self._command = self._command, None
+            return command and replace(command, age_s=command.age_s + max(0.0, now_s - self._come_s))
+
+    def _publish(self, report: Report) -> None:
+        age_ns = round((time.monotonic() - report.time_s) * 1e9)
+        message = JointState(name=list(self._follower.limits.joints))
+        message.header.stamp = to_stamp(self.get_clock().now().nanoseconds - age_ns)
+        message.position = array.array("d", report.positions)
+        message.velocity = array.array("d", report.velocities)
+        self._joints.publish(message)
+
+    def _say(self, report: Report) -> None:
+        decision, log = report.decision, self.get_logger()
+        if decision.refused:
+            log.warning(f"joint_command is refused: {decision.refused}", throttle_duration_sec=5.0)
+        if decision.reasons:
+            log.warning("; ".join(decision.reasons), throttle_duration_sec=5.0)
+        self._say_estop()
+
+    def _say_estop(self) -> None:
+        stopped = self._follower.safety.stopped is not None
+        if stopped != self._stopped:
+            self._stopped = stopped
+            self._estop.publish(Bool(data=stopped))
+
+    # Messages and services --------------------------------------------------------------------------------------------
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        """The newest counts. Its age is that of the observation it answers."""
+        positions = message.points[0].positions if len(message.points) == 1 else ()
+        age_s = (self.get_clock().now().nanoseconds - to_ns(message.header.stamp)) / 1e9
+        with self._mail:
+            self._command = Command(list(message.joint_names), list(positions), age_s)
+            self._come_s = time.monotonic()
+
+    def _on_estop_request(self, message: Bool) -> None:
+        if message.data and self._follower is not None:
+            self._stop("emergency stop by a message")
+
+    def _stop(self, reason: str) -> None:
+        with self._lock:
+            self._follower.safety.stop(reason)
+        self.get_logger().warning(f"{reason}; '~/estop' with false goes on")
+
+    def _on_estop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if self._thread is None:
+            response.message = _NOT_ACTIVE
+        elif request.data:
+            self._stop("emergency stop by the service")
+            response.success, response.message = True, "stopped"
+        else:
+            self._on_bus(self._follower.switch_on, response, "goes on from where it is")
+        return response
+
+    def _on_torque(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if self._thread is None:
+            response.message = _NOT_ACTIVE
+        elif request.data:
+            self._on_bus(self._follower.switch_on, response, "holds where it is")
+        else:
+            self._on_bus(self._follower.switch_off, response, "limp")
+        return response
+
+    def _on_home(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._thread is None:
+            response.message = _NOT_ACTIVE
+            return response
+        params = self.params
+        home = partial(self._follower.home, time.monotonic(), np.array(params.home_rad), params.home_velocity_rad_s)
+        self._on_bus(home, response, "on its way")
+        return response
+
+    def _on_bus(self, call: Callable[[], object], response: SetBool.Response | Trigger.Response, done: str) -> None:
+        """Do it between two cycles; what is wrong is the answer."""
+        try:
+            with self._lock:
+                call()
+            response.success, response.message = True, done
+        except DriverError as error:
+            response.success, response.message = False, str(error)
+
+    # Now and then -----------------------------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        message = DiagnosticArray(status=statuses(self.get_name(), self._follower, self._pace, self._thread is not None))
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    def _end_loop(self) -> None:
+        if self._thread is not None:
+            self._ending.set()
+            self._thread.join()
+            self._thread = None
+
+    def close(self) -> None:
+        """Hold or let go, as when deactivated, and give the port back."""
+        self._end_loop()
+        if self._follower is None:
+            return
+        if self.params.release and self._follower.bus is not None:
+            try:
+                self._follower.switch_off()
+            except DriverError as error:
+                self.get_logger().error(str(error))
+        self._follower.close()
+
+
+main = main_of(FollowerNode)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where each joint may go, in radians and in counts of its servo: what calibration and URDF both allow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from so101_description import JOINTS, joint_limits
+from so101_driver.calibration import Calibration, Conversion
+from so101_driver.errors import SafetyError
+
+
+class Limits:
+    """Limits of all joints in their order, and the way from angles to goals of servos.
+
+    lower, upper: (J,) rad. servos: ids, in the order of the joints. lowest, highest: counts by servo.
+    """
+
+    def __init__(self, calibration: Calibration) -> None:
+        """Raises SafetyError when calibration and URDF leave a joint no room."""
+        self.joints = JOINTS
+        self.servos = tuple(calibration[joint].id for joint in JOINTS)
+        self._conversions = [Conversion.of(joint, calibration[joint]) for joint in JOINTS]
+        self.lowest: dict[int, int] = {}
+        self.highest: dict[int, int] = {}
+        limits, bounds = joint_limits(), []
+        for joint, servo, conversion in zip(JOINTS, self.servos, self._conversions, strict=True):
+            motor = calibration[joint]
+            ends = sorted(conversion.to_counts(angle) for angle in limits[joint])
+            low, high = max(motor.range_min, math.ceil(ends[0] - 1e-6)), min(motor.range_max, math.floor(ends[1] + 1e-6))
+            if low >= high:
+                raise SafetyError(
+                    f"{joint} may go from {motor.range_min} to {motor.range_max} by its calibration and from {ends[0]:.0f} to "
+                    f"{ends[1]:.0f} by its description, which leaves nothing; calibrate the arm again"
+                )
+            self.lowest[servo], self.highest[servo] = low, high
+            bounds.append(sorted((conversion.to_rad(low), conversion.to_rad(high))))
+        self.lower, self.upper = np.array(bounds).T
+
+    def to_rad(self, counts: Mapping[int, int]) -> np.ndarray:
+        """Angles (J,) rad of servo positions."""
+        return np.array([c.to_rad(counts[servo]) for servo, c in zip(self.servos, self._conversions, strict=True)])
+
+    def to_velocity(self, counts_per_s: Mapping[int, int]) -> np.ndarray:
+        """Velocities (J,) rad/s of servo velocities."""
+        return np.array(
+            [counts_per_s[servo] / c.counts_per_rad for servo, c in zip(self.servos, self._conversions, strict=True)]
+        )
+
+    def to_goals(self, angles: Sequence[float]) -> dict[int, int]:
+        """Goal positions of the servos for angles (J,) rad. Whatever the angles, they lie within the limits."""
+        inside = np.clip(angles, self.lower, self.upper).tolist()
+        counts = (round(c.to_counts(angle)) for c, angle in zip(self._conversions, inside, strict=True))
+        return {
+            servo: min(max(value, self.lowest[servo]), self.highest[servo])
+            for servo, value in zip(self.servos, counts, strict=True)
+        }

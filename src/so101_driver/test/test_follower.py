@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The follower on an emulated arm: switching on and off, each fault and what it leads to, unplugging."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from so101_description import JOINTS
+from so101_driver import motors
+from so101_driver.arm import Command, Mode
+from so101_driver.bus import Bus
+from so101_driver.errors import BusError, CalibrationError, DriverError, MissingServoError, SafetyError, SupplyError
+from so101_driver.finder import find_port
+from so101_driver.follower import UNPLUGGED, Follower, Report
+from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
+from so101_sim.bus.memory import Address
+
+LONG_S = 30.0
+
+
+class Station:
+    """An arm and its driver. Time is real, but nothing depends on how fast the machine is."""
+
+    def __init__(self, calibration, folder: Path) -> None:
+        mountings, self.arm = standard_arm()
+        self.emulator = BusEmulator(self.arm, mountings, line=INSTANT, port=folder / "arm")
+        self.emulator.start()
+        with Bus(self.emulator.device, reply_timeout_s=LONG_S) as bus:
+            motors.store_calibration(bus, calibration)
+        self.places = [folder / "arm", folder / "other"]
+        self.follower = Follower(self.find, calibration, reply_timeout_s=LONG_S)
+
+    def find(self) -> str:
+        return find_port(candidates=[str(place) for place in self.places if place.is_symlink()])
+
+    def cycle(self, command: Command | None = None) -> Report:
+        return self.follower.cycle(time.monotonic(), command)
+
+    def until(self, condition: Callable[[Report], bool], command: Command | None = None) -> Report:
+        end = time.monotonic() + LONG_S
+        while not condition(report := self.cycle(command)):
+            assert time.monotonic() < end, f"waited in vain, the last cycle was {report}"
+            time.sleep(0.002)
+        return report
+
+    def goals(self) -> list[int]:
+        return [servo.memory.word(Address.GOAL_POSITION) for servo in self.emulator.servos]
+
+    def close(self) -> None:
+        self.follower.close()
+        self.emulator.stop()
+
+
+@pytest.fixture
+def station(calibration, tmp_path: Path) -> Iterator[Station]:
+    found = Station(calibration, tmp_path)
+    found.follower.open()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def active(station: Station) -> Station:
+    station.follower.switch_on()
+    station.cycle()
+    return station
+
+
+def at(angle: float) -> Command:
+    return Command(JOINTS, [angle] * 6)
+
+
+def near(angle: float) -> Callable[[Report], bool]:
+    return lambda report: bool((np.abs(report.positions - angle) < 0.01).all())
+
+
+def test_opened_it_looks_and_leaves_the_arm_limp(station):
+    report = station.cycle(at(0.1))
+    assert report.fresh and report.decision.mode is Mode.STOPPED and report.decision.goals is None
+    assert all(servo.limp for servo in station.emulator.servos) and station.goals() == [0] * 6
+
+
+def test_switched_on_it_does_not_jump_wherever_it_stands(station):
+    for index in range(6):
+        station.arm.push(index, 0.1 + 0.1 * index)
+    station.emulator.advance(0.01)
+    station.follower.switch_on()
+    before = station.cycle().positions
+    assert not any(servo.limp for servo in station.emulator.servos)
+    station.emulator.advance(0.5)
+    np.testing.assert_allclose(station.cycle().positions, before, atol=0.004)
+
+
+def test_it_follows_commands(active):
+    report = active.until(near(0.3), at(0.3))
+    assert report.decision.mode is Mode.FOLLOW
+    report = active.until(near(-0.1), at(-0.1))
+    assert report.decision.mode is Mode.FOLLOW
+
+
+def test_the_servos_have_lerobots_settings_and_a_limit_of_speed(active):
+    memory = active.emulator.servo(6).memory
+    assert (memory.byte(21), memory.byte(22), memory.byte(23)) == (16, 32, 0)
+    assert (memory.word(16), memory.word(28), memory.byte(36)) == (500, 250, 25)
+    assert memory.word(46) == round(5.0 * 652)
+
+
+def test_going_home_takes_the_time_it_said_and_others_are_not_heard(active):
+    active.until(near(0.3), at(0.3))
+    assert active.follower.home(time.monotonic(), np.zeros(6), 0.6) == pytest.approx(0.5, abs=0.02)
+    active.until(lambda _: not active.follower.homing, at(0.3))
+    active.until(near(0.0))
+
+
+def test_an_emergency_stop_writes_no_goal_after_the_next_cycle_and_wants_consent(active):
+    active.until(lambda report: report.positions[0] > 0.1, at(1.0))
+    active.follower.safety.stop("e-stop")
+    assert active.cycle(at(1.0)).decision.goals is not None
+    active.cycle(at(1.0))  # what it reads comes after what was written
+    goals = active.goals()
+    for _ in range(20):
+        assert active.cycle(at(1.0)).decision.goals is None
+    assert active.goals() == goals
+    with pytest.raises(BusError, match="cannot go home: e-stop"):
+        active.follower.home(time.monotonic(), np.zeros(6), 0.5)
+    active.follower.switch_on()
+    active.until(near(1.0), at(1.0))
+
+
+def test_switched_off_it_is_limp(active):
+    active.follower.switch_off()
+    assert all(servo.limp for servo in active.emulator.servos)
+    assert active.cycle(at(0.2)).decision.mode is Mode.STOPPED
+
+
+def test_a_dead_servo_makes_it_hold_and_then_stop(active):
+    active.follower.bus._port.reply_timeout_s = 0.02
+    active.emulator.faults.change(dead=(3,))
+    report = active.until(lambda report: report.decision.mode is Mode.HOLD, at(0.5))
+    active.until(lambda report: report.decision.mode is Mode.STOPPED, at(0.5))
+    assert active.follower.safety.stopped == "no positions for 1 s" and not report.fresh
+    active.emulator.faults.change(dead=())
+    assert active.until(lambda report: report.fresh).decision.mode is Mode.STOPPED
+    active.follower.switch_on()
+    active.until(near(0.2), at(0.2))
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [({"hot": (4,), "hot_c": 63}, "wrist_flex is hot"), ({"supply_v": 4.2}, "gets 4.2 V"), ({"supply_v": 8.0}, "gets 8.0 V")],
+)
+def test_heat_and_a_wrong_supply_hold_it_until_they_are_gone(active, fault, reason):
+    active.emulator.faults.change(**fault)
+    report = active.until(lambda report: bool(report.decision.reasons), at(0.5))
+    assert reason in report.decision.reasons[0] and report.decision.mode is Mode.HOLD
+    active.emulator.faults.change(hot=(), supply_v=7.4)
+    active.until(near(0.5), at(0.5))
+
+
+def test_a_gripper_that_squeezes_is_eased_before_its_servo_gives_up(active):
+    grip = Command(JOINTS, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    active.until(near(0.3), at(0.3))
+    active.arm.obstruct(5, 0.25, 9.0)
+    active.until(lambda report: any("eased" in reason for reason in report.decision.reasons), grip)
+    report = active.until(lambda report: abs(active.follower.health[6].load) < 0.3, grip)
+    assert report.positions[-1] == pytest.approx(0.25, abs=0.05)
+    active.until(near(0.4), at(0.4))
+
+
+def test_packets_that_get_lost_are_survived(active):
+    active.follower.bus._port.reply_timeout_s = 0.02
+    active.emulator.faults.change(lost=0.05, corrupted=0.01, seed=2)
+    active.until(near(0.4), at(0.4))
+    active.until(near(0.0), at(0.0))
+    assert active.follower.safety.stopped is None and sum(active.follower.bus.faults.values()) > 0
+
+
+@pytest.mark.parametrize("power", [True, False])
+def test_unplugged_it_stops_and_under_another_name_it_goes_on_only_when_told(active, tmp_path: Path, power):
+    active.until(near(0.3), at(0.3))
+    active.emulator.unplug(power=power)
+    report = active.until(lambda report: report.decision.mode is Mode.STOPPED, at(0.5))
+    assert active.follower.safety.stopped == UNPLUGGED and not report.fresh
+    with pytest.raises(BusError, match="unplugged; plug it in again"):
+        active.follower.switch_on()
+    active.emulator.plug(tmp_path / "other")
+    active.arm.push(1, 0.1)
+    report = active.until(lambda report: report.fresh, at(0.5))
+    assert report.decision.mode is Mode.STOPPED
+    active.follower.switch_on()
+    active.until(near(0.5), at(0.5))
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "sentence"),
+    [
+        (lambda s: s.emulator.faults.change(supply_v=4.0), SupplyError, "servo 1 gets 4.0 V, expected 4.5 to 7.9 V"),
+        (lambda s: s.emulator.servo(3).memory.put(31, 5, 2), CalibrationError, "elbow_flex is calibrated with offset 5"),
+        (lambda s: s.emulator.servo(6).memory.put(11, 99, 2), CalibrationError, "gripper .* 1421 to 99 in its servo"),
+    ],
+)
+def test_what_is_wrong_with_an_arm_is_said_when_it_is_opened(calibration, tmp_path: Path, change, kind, sentence):
+    station = Station(calibration, tmp_path)
+    change(station)
+    with pytest.raises(kind, match=sentence):
+        station.follower.open()
+    assert station.follower.bus is None
+    station.close()
+
+
+def test_missing_servos_are_said_when_it_is_opened(calibration, tmp_path: Path):
+    station = Station(calibration, tmp_path)
+    station.emulator.faults.change(dead=(2,))
+    follower = Follower(lambda: station.emulator.device, calibration, reply_timeout_s=0.2)
+    with pytest.raises(MissingServoError, match="no answer from servo 2"):
+        follower.open()
+    station.close()
+
+
+def test_a_file_can_be_written_into_the_servos_for_good(calibration, tmp_path: Path):
+    station = Station(calibration, tmp_path)
+    other = calibration | {"elbow_flex": replace(calibration["elbow_flex"], homing_offset=-40, range_min=1000)}
+    follower = Follower(station.find, other, reply_timeout_s=LONG_S)
+    with pytest.raises(DriverError, match="set write_calibration to true once"):
+        follower.open()
+    follower.open(write_calibration=True)
+    follower.close()
+    station.emulator.power_cycle()
+    follower.open()
+    follower.close()
+    station.close()
+
+
+def test_a_joint_far_out_of_its_limits_is_not_switched_on(station):
+    station.arm.push(1, -1.9)
+    station.emulator.advance(0.01)
+    with pytest.raises(SafetyError, match=r"shoulder_lift stands at -1.9"):
+        station.follower.switch_on()
+    assert all(servo.limp for servo in station.emulator.servos)

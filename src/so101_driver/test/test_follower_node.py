@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The follower as a process over DDS, on an emulated arm; the test plays whoever commands it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from ament_index_python.packages import get_package_prefix
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from hilserl_ros import qos
+from hilserl_ros.convert import joint_command, to_ns
+from so101_description import JOINTS
+from so101_driver import motors
+from so101_driver.bus import Bus
+from so101_driver.calibration import write_calibration
+from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
+from so101_sim.bus.memory import Address
+
+LONG_S = 120.0
+
+
+class Station:
+    """An emulated arm with its calibration, and everything that talks to the follower."""
+
+    def __init__(self, folder: Path, calibration, domain: int) -> None:
+        mountings, self.arm = standard_arm()
+        self.emulator = BusEmulator(self.arm, mountings, line=INSTANT, port=folder / "arm")
+        self.emulator.start()
+        with Bus(self.emulator.device, reply_timeout_s=LONG_S) as bus:
+            motors.store_calibration(bus, calibration)
+        self.file, self.folder, self.domain = folder / "mine.json", folder, domain
+        write_calibration(self.file, calibration)
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node("station", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.joints: JointState | None = None
+        self.looks = 0
+        self.stopped: bool | None = None
+        self.diagnostics: dict[str, object] = {}
+        self.command = self.node.create_publisher(JointTrajectory, "joint_command", qos.JOINT_COMMAND)
+        self.estop = self.node.create_publisher(Bool, "estop/request", qos.reliable(1))
+        subscribe = self.node.create_subscription
+        subscribe(JointState, "joint_states", self._look, qos.JOINT_STATES)
+        subscribe(Bool, "estop", lambda message: setattr(self, "stopped", message.data), qos.STATUS)
+        subscribe(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
+        self.processes: list[subprocess.Popen] = []
+
+    def _look(self, message: JointState) -> None:
+        self.joints = message
+        self.looks += 1
+
+    def _note(self, message: DiagnosticArray) -> None:
+        self.diagnostics |= {status.name: status for status in message.status}
+
+    def start(self, *parameters: str) -> subprocess.Popen:
+        given = (f"port:={self.folder / 'arm'}", f"calibration:={self.file}", "reply_timeout_s:=10.0", *parameters)
+        command = [str(Path(get_package_prefix("so101_driver")) / "lib/so101_driver/follower_node"), "--ros-args"]
+        command += [word for text in given for word in ("-p", text)]
+        process = subprocess.Popen(
+            command, env={**os.environ, "ROS_DOMAIN_ID": str(self.domain)}, stderr=subprocess.PIPE, text=True
+        )
+        self.processes.append(process)
+        return process
+
+    def until(self, condition: Callable[[], bool], what: str, angle: float | None = None) -> None:
+        """Wait; meanwhile command all joints to an angle."""
+        end, sent = time.monotonic() + LONG_S, 0.0
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain for {what}"
+            self.executor.spin_once(timeout_sec=0.02)
+            if angle is not None and time.monotonic() > sent + 0.05:
+                self.send(dict.fromkeys(JOINTS, angle))
+                sent = time.monotonic()
+
+    def send(self, angles: dict[str, float]) -> None:
+        self.command.publish(joint_command(self.node.get_clock().now().to_msg(), angles, 0.1))
+
+    def near(self, angle: float) -> Callable[[], bool]:
+        return lambda: self.joints is not None and bool((np.abs(np.array(self.joints.position) - angle) < 0.02).all())
+
+    def call(self, kind: type, name: str, request: object = None) -> object:
+        client = self.node.create_client(kind, name)
+        self.until(client.service_is_ready, f"the service {name}")
+        answer = client.call_async(request or kind.Request())
+        self.until(answer.done, f"an answer of {name}")
+        return answer.result()
+
+    def limp(self) -> list[bool]:
+        return [servo.limp for servo in self.emulator.servos]
+
+    def goals(self) -> list[int]:
+        return [servo.memory.word(Address.GOAL_POSITION) for servo in self.emulator.servos]
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            print(process.communicate()[1])  # noqa: T201, shown when a test fails
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+        self.emulator.stop()
+
+
+@pytest.fixture
+def station(tmp_path: Path, calibration) -> Iterator[Station]:
+    found = Station(tmp_path, calibration, int(os.environ.get("ROS_DOMAIN_ID", "0")) + 5)
+    yield found
+    found.close()
+
+
+def test_it_holds_follows_and_holds_again_when_nobody_commands(station):
+    for index in range(6):
+        station.arm.push(index, 0.05 * index)
+    station.start()
+    station.until(lambda: station.joints is not None, "joints")
+    assert list(station.joints.name) == list(JOINTS) and not station.joints.effort
+    np.testing.assert_allclose(station.joints.position, [0.05 * index for index in range(6)], atol=0.01)
+    age_ns = station.node.get_clock().now().nanoseconds - to_ns(station.joints.header.stamp)
+    assert 0 <= age_ns < 60e9
+    station.until(station.near(0.3), "the arm at 0.3 rad", 0.3)
+    assert station.stopped is False
+    station.until(lambda: station.joints.position[0] > 0.4, "the arm on its way", 1.5)
+    held: list[int] = []
+    station.until(lambda: held[-3:] == [station.goals()] * 3 or held.append(station.goals()), "the arm to hold")
+    assert station.joints.position[0] < 1.4
+
+
+def test_an_emergency_stop_by_topic_and_by_service_wants_an_explicit_consent(station):
+    station.start()
+    station.until(station.near(0.2), "the arm at 0.2 rad", 0.2)
+    station.until(station.estop.get_subscription_count, "the follower's ear")
+    station.estop.publish(Bool(data=True))
+    station.until(lambda: station.stopped is True, "the stop", 1.0)
+    seen = station.looks
+    station.until(lambda: station.looks > seen + 3, "the cycle after the next, and that its goals have come", 1.0)
+    goals = station.goals()
+    station.estop.publish(Bool(data=False))  # clears nothing
+    station.until(lambda: _counted(station, "refused") or "stopped" in _message(station), "what is said of it", 1.0)
+    assert station.goals() == goals and station.stopped is True
+    assert station.call(SetBool, "follower/estop", SetBool.Request(data=False)).success
+    station.until(station.near(0.5), "the arm at 0.5 rad", 0.5)
+    assert station.stopped is False
+    assert station.call(SetBool, "follower/estop", SetBool.Request(data=True)).success
+    station.until(lambda: station.stopped is True, "the stop")
+    assert not station.call(Trigger, "follower/home").success
+
+
+def _message(station: Station) -> str:
+    status = station.diagnostics.get("follower: arm")
+    return status.message if status else ""
+
+
+def _counted(station: Station, kind: str) -> int:
+    status = station.diagnostics.get("follower: arm")
+    return sum(int(item.value) for item in status.values if item.key.startswith(kind)) if status else 0
+
+
+def test_what_is_no_command_is_refused_and_counted(station):
+    station.start()
+    station.until(station.near(0.1), "the arm at 0.1 rad", 0.1)
+    station.send(dict.fromkeys(JOINTS[:5], 1.0))
+    station.until(lambda: _counted(station, "refused: joints") == 1, "a refusal")
+    station.send(dict.fromkeys(JOINTS, float("nan")))
+    station.until(lambda: _counted(station, "refused: not finite") == 1, "a refusal")
+    old = joint_command(station.node.get_clock().now().to_msg(), dict.fromkeys(JOINTS, 1.0), 0.1)
+    old.header.stamp.sec -= 5
+    station.command.publish(old)
+    station.until(lambda: _counted(station, "refused: stale") == 1, "a refusal")
+    assert station.near(0.1)()
+
+
+def test_home_and_torque(station):
+    station.start("home_rad:=[0.1, 0.1, 0.1, 0.1, 0.1, 0.1]")
+    station.until(station.near(0.3), "the arm at 0.3 rad", 0.3)
+    assert station.call(Trigger, "follower/home").success
+    station.until(station.near(0.1), "the arm at home")
+    assert station.call(SetBool, "follower/set_torque", SetBool.Request(data=False)).success
+    assert all(station.limp()) and station.call(SetBool, "follower/set_torque", SetBool.Request(data=True)).success
+    assert not any(station.limp())
+
+
+def test_unplugged_and_plugged_in_again_it_waits_for_consent(station):
+    station.start()
+    station.until(station.near(0.3), "the arm at 0.3 rad", 0.3)
+    station.emulator.unplug()
+    station.until(lambda: "unplugged" in _message(station), "what is said of it", 0.9)
+    assert not station.call(SetBool, "follower/estop", SetBool.Request(data=False)).success
+    station.emulator.plug(station.folder / "arm")
+    station.joints = None
+    station.until(lambda: station.joints is not None, "joints", 0.9)
+    assert station.near(0.3)() and station.stopped is True
+    assert station.call(SetBool, "follower/estop", SetBool.Request(data=False)).success
+    station.until(station.near(0.5), "the arm at 0.5 rad", 0.5)
+
+
+@pytest.mark.parametrize("release", [False, True])
+def test_it_holds_or_lets_go_when_it_is_told_to_end(station, release):
+    process = station.start(f"release:={str(release).lower()}")
+    station.until(station.near(0.2), "the arm at 0.2 rad", 0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=LONG_S) == 0
+    assert station.limp() == [release] * 6
+
+
+def test_a_lifecycle_manager_may_lead_it(station):
+    station.start("autostart:=false")
+
+    def change(transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return station.call(ChangeState, "follower/change_state", request).success
+
+    assert change(Transition.TRANSITION_CONFIGURE)
+    assert all(station.limp())
+    assert change(Transition.TRANSITION_ACTIVATE)
+    station.until(station.near(0.2), "the arm at 0.2 rad", 0.2)
+    assert change(Transition.TRANSITION_DEACTIVATE) and not any(station.limp()) and station.joints
+    assert not station.call(Trigger, "follower/home").success
+    assert change(Transition.TRANSITION_CLEANUP)
+    with Bus(station.emulator.device, reply_timeout_s=LONG_S) as bus:
+        bus.check()
+
+
+def test_an_arm_that_cannot_be_used_is_said_in_one_sentence(station):
+    station.emulator.servo(2).memory.put(Address.MODEL_NUMBER, 2825, 2)
+    process = station.start()
+    text = ""
+    while "is no STS3215" not in text:
+        line = process.stderr.readline()
+        assert line, text
+        text += line
+    assert "the arm cannot be used: servo 2 (model 2825) is no STS3215 (model 777); fit the right servo" in text
+    assert "Traceback" not in text and process.poll() is None
