@@ -59,7 +59,7 @@ class ActorNode(BaseNode[ActorParameters]):
         self._store = PolicyStore(self.tables["policy."], task, params, counters.run_id, self.get_logger())
         self._kinematics = Kinematics(urdf_path(), task.joints)
         controller = Controller(task, self._kinematics, params.max_lag_m)
-        self._loop = ControlLoop(task, controller, self._store, plan, counters, params.hold_ticks)
+        self._loop = ControlLoop(task, controller, self._store, plan, counters, params.hold_ticks, params.greedy_every)
         self._saved: Counters | None = None
         self._answer: tuple[int, np.ndarray] | None = None  # lockstep: what was answered last
         self._timings = Timings()

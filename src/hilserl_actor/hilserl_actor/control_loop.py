@@ -72,6 +72,7 @@ class ControlLoop:
         plan: Plan,
         counters: Counters,
         hold_ticks: int = 0,
+        greedy_every: int = 0,
     ) -> None:
         self.task = task
         self.controller = controller
@@ -79,6 +80,7 @@ class ControlLoop:
         self.plan = plan
         self.counters = counters
         self.hold_ticks = hold_ticks  # of demonstrations
+        self.greedy_every = greedy_every  # so many training episodes one without exploration; 0: none
         self.phase = Phase.IDLE
         self.text = ""
         self.mode = counters.next_mode(plan) or Mode.TRAINING
@@ -222,7 +224,7 @@ class ControlLoop:
         elif self.mode is Mode.DEMONSTRATION:
             action = np.zeros(self.task.action_size, np.float32)
         else:
-            action = self.policy.act(observation, sequence, deterministic=self.mode is Mode.EVALUATION)
+            action = self.policy.act(observation, sequence, deterministic=self._greedy)
         self.intervention = person or self.mode is Mode.DEMONSTRATION
         if self._person_drove != person:
             self.controller.latch_position(joints)
@@ -231,6 +233,11 @@ class ControlLoop:
             self.dropped += 1
             action = np.zeros(self.task.action_size, np.float32)
         return action
+
+    @property
+    def _greedy(self) -> bool:
+        """Whether the policy acts with its mean: where that comes to rest is seen in no other training episode."""
+        return self.mode is Mode.EVALUATION or (self.greedy_every > 0 and self.seed % self.greedy_every == 0)
 
     def _collect(self) -> Outcome:
         """Hand out what is complete; begin the next episode when this one has ended."""

@@ -28,6 +28,13 @@ class ActorParameters:
     training_steps: int = parameter(
         6000, "Actions of training to take; at 10 Hz 6000 are ten minutes.", minimum=0, maximum=10_000_000
     )
+    greedy_every: int = parameter(
+        0,
+        "Every so many training episodes act without exploration, as in evaluation: where the mean action comes to rest is "
+        "then seen, and helped out of; 0: none.",
+        minimum=0,
+        maximum=1000,
+    )
     evaluation_episodes: int = parameter(100, "Episodes of evaluation mode.", minimum=1, maximum=100_000)
     checkpoint: str = parameter(
         "",
