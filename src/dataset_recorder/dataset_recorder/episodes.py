@@ -18,6 +18,8 @@ REST_S = 0.3
 LAG_S = 5.0
 """Before only steps are taken, its last step, and what belongs to that step's instant, is waited for this long. DDS may need
 some seconds to send a message again, and holds back what follows it on that topic."""
+RECENT, RECENT_BYTES = 300, 10_000
+"""So many small messages of an awaited topic are remembered: word of an episode may come after what belongs to it."""
 STEPS_S = 600.0
 """And this long its steps: while a learner is away they wait in the actor's spool, and come when it is back."""
 LOST_S = 15.0
@@ -90,6 +92,7 @@ class EpisodeBags:
         self.current: Episode | None = None
         self.awaits_steps = False
         self.awaited: set[str] = set()
+        self._recent: dict[str, deque[tuple[int, int, bytes]]] = {}  # of awaited topics: instant, stamp, message
         self.closed = self.messages = self.dropped = self.missed = 0
         self._open_bag, self._say, self._complain, self._receipts = open_bag, say, complain, receipts
         self._open: dict[Episode, _Open] = {}
@@ -97,8 +100,11 @@ class EpisodeBags:
         self._discarded: set[Episode] = set()
         self._latest: dict[str, tuple[int, bytes]] = {}
 
-    def begin(self, episode: Episode, now_s: float) -> bool:
-        """An episode runs; what came last on each topic before opens its bag. False, and said, when it cannot be recorded."""
+    def begin(self, episode: Episode, now_s: float, since_ns: int | None = None) -> bool:
+        """An episode runs; what came last on each topic before opens its bag. False, and said, when it cannot be recorded.
+
+        since_ns: its first instant, if known: what has come already of it on awaited topics goes into the bag too.
+        """
         if episode == self.current:
             return True
         self.end(now_s)
@@ -112,7 +118,15 @@ class EpisodeBags:
         self.current = episode
         for topic, (stamp_ns, data) in sorted(self._latest.items(), key=lambda item: item[1][0]):
             found.bag.put(topic, stamp_ns, data)
+        self._recall(found, since_ns)
         return True
+
+    def _recall(self, item: _Open, since_ns: int | None) -> None:
+        """Put into a new bag what came before it and is of its episode."""
+        for topic, recent in self._recent.items() if since_ns is not None else ():
+            for instant_ns, stamp_ns, data in (message for message in recent if message[0] >= since_ns):
+                self._count(item.bag.put(topic, stamp_ns, data))
+                item.newest_ns[topic] = instant_ns
 
     def _opened(self, episode: Episode, now_s: float) -> _Open | None:
         """A new bag for an episode; None, and said the first time, when there is none to be had."""
@@ -143,6 +157,11 @@ class EpisodeBags:
         instant_ns: what the message is about, on a topic that is awaited.
         """
         self._latest[topic] = (stamp_ns, data)
+        if instant_ns is not None and len(data) <= RECENT_BYTES:
+            recent = self._recent.setdefault(topic, deque(maxlen=RECENT))
+            if recent and instant_ns < recent[-1][0]:
+                recent.clear()  # time has begun anew
+            recent.append((instant_ns, stamp_ns, data))
         for item in self._open.values():
             if not item.settled:
                 if instant_ns is not None:

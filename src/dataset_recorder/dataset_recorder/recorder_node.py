@@ -162,7 +162,8 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
             return  # a bag that was opened now would have no place for steps
         episode = Episode(status.run_id, status.episode)
         if status.phase == EpisodeStatus.RUNNING and episode != self._given_up:
-            self._bags.begin(episode, time.monotonic())
+            since_ns = to_ns(status.header.stamp) - status.index * round(1e9 * self.task.tick_s)
+            self._bags.begin(episode, time.monotonic(), since_ns)
         elif status.phase != EpisodeStatus.WAITING or episode != self._bags.current:  # an episode may wait for the learner
             self._bags.end(time.monotonic())
 

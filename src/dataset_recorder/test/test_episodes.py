@@ -109,6 +109,22 @@ def test_what_comes_late_on_an_awaited_topic_belongs_to_its_episode(rig):
     assert [message[2] for message in rig.made[ONE].messages] == [b"of frame 0", b"last", b"of frame 1"]
 
 
+def test_what_came_before_word_of_its_episode_is_in_its_bag(rig):
+    rig.bags.awaited = {"truth"}
+    for instant_ns in (100, 200, 300):
+        rig.bags.put("truth", instant_ns, b"%d" % instant_ns, instant_ns=instant_ns)
+    rig.bags.begin(ONE, 0.0, since_ns=200)
+    assert [message[2] for message in rig.made[ONE].messages] == [b"300", b"200", b"300"]  # the newest opens every bag
+
+
+def test_what_came_before_time_began_anew_is_forgotten(rig):
+    rig.bags.awaited = {"truth"}
+    rig.bags.put("truth", 900, b"old", instant_ns=900)
+    rig.bags.put("truth", 901, b"new", instant_ns=100)
+    rig.bags.begin(ONE, 0.0, since_ns=0)
+    assert [message[2] for message in rig.made[ONE].messages] == [b"new", b"new"]
+
+
 def test_an_awaited_topic_that_stopped_is_not_waited_for_long(rig):
     rig.bags.awaits_steps, rig.bags.awaited = True, {"truth"}
     rig.bags.begin(ONE, 0.0)

@@ -53,12 +53,12 @@ class _Policy:
 class _Rig:
     """Drives a loop like the node does in lockstep."""
 
-    def __init__(self, plan=None, counters=None, task=TASK, hold_ticks=0):
+    def __init__(self, plan=None, counters=None, task=TASK, hold_ticks=0, greedy_every=0):
         self.controller, self.policy = _Controller(), _Policy()
         self.task, self.now, self.steps = task, 0, []
         plan = plan or Plan(demonstrations=0, training_steps=100, evaluation_episodes=0, seed=3)
         counters = counters or Counters("run")
-        self.loop = ControlLoop(task, self.controller, self.policy, plan, counters, hold_ticks)
+        self.loop = ControlLoop(task, self.controller, self.policy, plan, counters, hold_ticks, greedy_every)
         self.resets = []
         self.follow(self.loop.start())
 
@@ -97,6 +97,16 @@ def test_an_episode_of_n_actions_is_n_plus_one_steps_and_a_time_out_is_not_termi
     assert len(rig.resets) == 2
     for step in rig.steps:
         check_step(step, TASK)
+
+
+def test_every_few_training_episodes_act_without_exploration():
+    rig = _Rig(greedy_every=3)
+    for _ in range(40):
+        rig.tick()
+    episodes = {step.sequence: step.episode for step in rig.steps}
+    acted = {(episodes[number], greedy) for number, greedy in rig.policy.asked if number in episodes}
+    assert acted == {(episode, rig.resets[episode] % 3 == 0) for episode in set(episodes.values())}
+    assert {greedy for _, greedy in acted} == {True, False}
 
 
 def test_the_reward_of_a_step_is_the_one_of_the_next_image_and_success_is_terminal():
