@@ -26,7 +26,7 @@ from hilserl_ros.images import rgb_to_image
 TASK = TaskSpec(camera_sizes=(64, 64), crops=(0, 0, 64, 64), image_size=64)
 ARGUMENTS = (
     "task.camera_sizes:=[64, 64]", "task.crops:=[0, 0, 64, 64]", "task.image_size:=64", "demonstrations:=3",
-    "observation_timeout_s:=0.6", "reset_duration_s:=0.3", "resend_s:=0.4", "task.max_episode_s:=60.0",
+    "observation_timeout_s:=0.6", "reset_duration_s:=1.0", "resend_s:=0.4", "task.max_episode_s:=60.0",
 )  # fmt: skip
 TIMEOUT_S = 60.0
 
