@@ -61,9 +61,9 @@ class _Open:
     ended_s: float | None = None  # None while it runs
     steps: set[int] = field(default_factory=set)  # indices that have come
     last_step: tuple[int, float] | None = None  # index of its last step and when that came
-    last_ns: int = 0  # the instant of its last step
-    newest_ns: dict[str, int] = field(default_factory=dict)  # instant of the newest message of each topic since it began
     last_sequence: int = 0  # of that step within the run
+    last_ns: int = 0  # the instant of that step
+    newest_ns: dict[str, int] = field(default_factory=dict)  # instant of the newest message of each awaited topic
     settled: bool = False  # takes steps only
     missed: int = 0  # messages that were lost before they came here
     unkept: deque[tuple[int, int]] = field(default_factory=deque)  # place in the bag and sequence of steps a kill would lose
@@ -88,22 +88,24 @@ class EpisodeBags:
         say: Callable[[str], None],
         complain: Callable[[str], None],
         receipts: Receipts | None = None,
+        tick_ns: int = 0,
     ) -> None:
+        """tick_ns: from one step of an episode to the next."""
         self.current: Episode | None = None
         self.awaits_steps = False
         self.awaited: set[str] = set()
         self._recent: dict[str, deque[tuple[int, int, bytes]]] = {}  # of awaited topics: instant, stamp, message
         self.closed = self.messages = self.dropped = self.missed = 0
-        self._open_bag, self._say, self._complain, self._receipts = open_bag, say, complain, receipts
+        self._open_bag, self._say, self._complain, self._receipts, self._tick_ns = open_bag, say, complain, receipts, tick_ns
         self._open: dict[Episode, _Open] = {}
         self._refused: dict[Episode, float] = {}  # failed, which was said -> when it may be tried again
         self._discarded: set[Episode] = set()
         self._latest: dict[str, tuple[int, bytes]] = {}
 
-    def begin(self, episode: Episode, now_s: float, since_ns: int | None = None) -> bool:
+    def begin(self, episode: Episode, now_s: float, index: int = 0, instant_ns: int | None = None) -> bool:
         """An episode runs; what came last on each topic before opens its bag. False, and said, when it cannot be recorded.
 
-        since_ns: its first instant, if known: what has come already of it on awaited topics goes into the bag too.
+        index, instant_ns: of the observation it has come to, if known.
         """
         if episode == self.current:
             return True
@@ -112,24 +114,16 @@ class EpisodeBags:
             self._open[episode].ended_s, self._open[episode].settled, self.current = None, False, episode
             return True
         self._discarded.discard(episode)
-        found = self._opened(episode, now_s)
+        found = self._opened(episode, now_s, index, instant_ns)
         if found is None:
             return False
         self.current = episode
         for topic, (stamp_ns, data) in sorted(self._latest.items(), key=lambda item: item[1][0]):
             found.bag.put(topic, stamp_ns, data)
-        self._recall(found, since_ns)
         return True
 
-    def _recall(self, item: _Open, since_ns: int | None) -> None:
-        """Put into a new bag what came before it and is of its episode."""
-        for topic, recent in self._recent.items() if since_ns is not None else ():
-            for instant_ns, stamp_ns, data in (message for message in recent if message[0] >= since_ns):
-                self._count(item.bag.put(topic, stamp_ns, data))
-                item.newest_ns[topic] = instant_ns
-
-    def _opened(self, episode: Episode, now_s: float) -> _Open | None:
-        """A new bag for an episode; None, and said the first time, when there is none to be had."""
+    def _opened(self, episode: Episode, now_s: float, index: int, instant_ns: int | None) -> _Open | None:
+        """A new bag with what awaited topics have said of its episode; None, and said once, when none is to be had."""
         if now_s < self._refused.get(episode, now_s):
             return None
         try:
@@ -139,8 +133,13 @@ class EpisodeBags:
                 self._complain(str(error))
             self._refuse(episode, now_s)
             return None
-        self._open[episode] = _Open(bag)
-        return self._open[episode]
+        self._open[episode] = item = _Open(bag)
+        for topic, recent in self._recent.items() if instant_ns is not None else ():
+            since_ns = instant_ns - index * self._tick_ns
+            for came_ns, stamp_ns, data in (message for message in recent if message[0] >= since_ns):
+                self._count(bag.put(topic, stamp_ns, data))
+                item.newest_ns[topic] = came_ns
+        return item
 
     def _refuse(self, episode: Episode, now_s: float) -> None:
         self._refused[episode] = math.inf if self._receipts is None else now_s + RETRY_S
@@ -199,7 +198,7 @@ class EpisodeBags:
             if episode in self._discarded:
                 receipts.keep(run, sequence)
                 return
-            found = self._opened(episode, now_s)
+            found = self._opened(episode, now_s, index, instant_ns)
             if found is not None:
                 found.ended_s = now_s  # unless its status comes yet
         if found is None:

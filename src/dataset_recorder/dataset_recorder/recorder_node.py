@@ -58,7 +58,7 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
                 raise NodeError("acknowledge needs follow_actor: only then a bag holds the steps of its episode")
             self._receipts = Receipts(Path(self.params.folder).expanduser())
             self._ack = self.create_publisher(StepAck, "steps/ack", qos.STEPS_ACK)
-        self._bags = EpisodeBags(self._open, log.info, log.error, self._receipts)
+        self._bags = EpisodeBags(self._open, log.info, log.error, self._receipts, round(1e9 * self.task.tick_s))
         for name, call in (("start", self._start), ("stop", self._stop), ("discard", self._discard), ("rerecord", self._again)):
             self.create_service(Trigger, f"~/{name}_episode", partial(self._serve, call))
         if self.params.follow_actor:
@@ -162,8 +162,7 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
             return  # a bag that was opened now would have no place for steps
         episode = Episode(status.run_id, status.episode)
         if status.phase == EpisodeStatus.RUNNING and episode != self._given_up:
-            since_ns = to_ns(status.header.stamp) - status.index * round(1e9 * self.task.tick_s)
-            self._bags.begin(episode, time.monotonic(), since_ns)
+            self._bags.begin(episode, time.monotonic(), status.index, to_ns(status.header.stamp))
         elif status.phase != EpisodeStatus.WAITING or episode != self._bags.current:  # an episode may wait for the learner
             self._bags.end(time.monotonic())
 

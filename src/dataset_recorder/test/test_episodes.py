@@ -37,7 +37,7 @@ class _Bag:
 class _Rig:
     def __init__(self, receipts=None):
         self.made, self.said, self.complaints = {}, [], []
-        self.bags = EpisodeBags(self.open, self.said.append, self.complaints.append, receipts)
+        self.bags = EpisodeBags(self.open, self.said.append, self.complaints.append, receipts, tick_ns=100)
 
     def open(self, episode):
         if episode in self.made:
@@ -113,15 +113,15 @@ def test_what_came_before_word_of_its_episode_is_in_its_bag(rig):
     rig.bags.awaited = {"truth"}
     for instant_ns in (100, 200, 300):
         rig.bags.put("truth", instant_ns, b"%d" % instant_ns, instant_ns=instant_ns)
-    rig.bags.begin(ONE, 0.0, since_ns=200)
-    assert [message[2] for message in rig.made[ONE].messages] == [b"300", b"200", b"300"]  # the newest opens every bag
+    rig.bags.begin(ONE, 0.0, instant_ns=200)
+    assert [message[2] for message in rig.made[ONE].messages] == [b"200", b"300", b"300"]  # the newest opens every bag
 
 
 def test_what_came_before_time_began_anew_is_forgotten(rig):
     rig.bags.awaited = {"truth"}
     rig.bags.put("truth", 900, b"old", instant_ns=900)
     rig.bags.put("truth", 901, b"new", instant_ns=100)
-    rig.bags.begin(ONE, 0.0, since_ns=0)
+    rig.bags.begin(ONE, 0.0, instant_ns=0)
     assert [message[2] for message in rig.made[ONE].messages] == [b"new", b"new"]
 
 
@@ -317,3 +317,12 @@ def test_a_bag_that_lost_messages_is_told_of_by_the_same_logger_as_one_that_lost
         bags.miss(lost)
         bags.close()
     assert [bag.state for bag in made.values()] == ["closed", "closed"]
+
+
+def test_a_bag_that_a_step_opens_holds_what_came_before_it_too(acknowledging):
+    rig, _ = acknowledging
+    rig.bags.awaited = {"truth"}
+    for instant_ns in (100, 200, 300):
+        rig.bags.put("truth", instant_ns, b"%d" % instant_ns, instant_ns=instant_ns)
+    rig.bags.put_step("steps", 4, b"step", ONE, 1, is_last=False, now_s=0.0, sequence=2, instant_ns=300)
+    assert [message[2] for message in rig.made[ONE].messages] == [b"200", b"300", b"step"]
