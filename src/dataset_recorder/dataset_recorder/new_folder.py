@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hilserl_core.disk import sync, sync_all
+
 
 class TargetError(OSError):
     """The folder to be made cannot be made."""
@@ -39,26 +41,11 @@ def new_folder(target: Path) -> Iterator[Path]:
         try:
             partial.mkdir()
             yield partial
-            _sync(partial)
+            sync_all(partial)
             if os.path.lexists(target):
                 raise TargetError(f"{target} appeared meanwhile: give another name, nothing is overwritten")
             partial.rename(target)
-            _sync_one(target.parent)
+            sync(target.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
             lock_path.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            _sync_one(Path(parent) / name)
-        _sync_one(Path(parent))
-
-
-def _sync_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

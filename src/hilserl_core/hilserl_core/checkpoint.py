@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from hilserl_core.disk import sync
 from hilserl_core.errors import CheckpointError
 from hilserl_core.training import Trainer
 from hilserl_core.training_state import read_state, write_state
@@ -39,7 +40,7 @@ def save_checkpoint(root: Path, trainer: Trainer, keep: int = 3) -> Path:
         if folder.exists():  # a damaged one of the same step
             folder.rename(root / f".old-{folder.name}-{os.getpid()}")
         partial.rename(folder)
-        _sync(root)
+        sync(root)
         _point(root, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -100,15 +101,7 @@ def _seal(folder: Path) -> None:
     digests = {str(path.relative_to(folder)): _digest(path) for path in files}
     (folder / _MANIFEST).write_text(json.dumps(digests, indent=2) + "\n")
     for path in [*files, folder / _MANIFEST, *(path for path in folder.rglob("*") if path.is_dir()), folder]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path)
 
 
 def _point(root: Path, folder: Path) -> None:
@@ -117,7 +110,7 @@ def _point(root: Path, folder: Path) -> None:
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)
     link.replace(root / LAST)
-    _sync(root)
+    sync(root)
 
 
 def _prune(root: Path, keep: int) -> None:

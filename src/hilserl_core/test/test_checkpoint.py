@@ -178,7 +178,7 @@ def test_a_kill_at_any_write_leaves_the_last_good_checkpoint(tmp_path, monkeypat
 
         return call
 
-    for target, name in ((training_state, "_save"), (checkpoint, "_sync"), (Path, "rename"), (Path, "replace")):
+    for target, name in ((training_state, "_save"), (checkpoint, "sync"), (Path, "rename"), (Path, "replace")):
         for count in range(100):
             root = tmp_path / f"{name}{count}"
             shutil.copytree(tmp_path / "run", root, symlinks=True)

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_model
 
+from hilserl_core.disk import sync
 from hilserl_core.normalization import IMAGE_MEAN, IMAGE_STD
 from hilserl_core.task import TaskError, TaskSpec
 from reward_classifier_node.errors import ClassifierError
@@ -73,7 +74,7 @@ def write_artifact(
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -179,7 +180,7 @@ def _seal(folder: Path) -> None:
     manifest = {str(path.relative_to(folder)): _digest(path) for path in files}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     for path in [*folder.rglob("*"), folder]:
-        _sync(path)
+        sync(path)
 
 
 def _check_manifest(folder: Path) -> None:
@@ -287,11 +288,3 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from hilserl_core.disk import sync, sync_all
 
 
 @contextmanager
@@ -18,9 +19,9 @@ def whole(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.part{path.suffix}")
     try:
         yield part
-        _sync(part)
+        sync(part)
         part.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -33,16 +34,6 @@ def write_json(path: Path, value: Any) -> None:
 
 def place_folder(part: Path, folder: Path) -> None:
     """Give a finished folder its name, everything in it synced first."""
-    for path in part.rglob("*"):
-        _sync(path)
-    _sync(part)
+    sync_all(part)
     part.rename(folder)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(folder.parent)
