@@ -34,9 +34,9 @@ class WorldConfig:
     front_fovy_deg: float = described(42.0, "Vertical field of view of the front camera.", minimum=10.0, maximum=150.0)
     smooth: bool = described(False, "Smooth edges in images of the front camera, for films; twice as slow.")
     success_ticks: int = described(3, "The cube must be pinched this many ticks in a row.", minimum=1, maximum=100)
-    min_force_n: float = described(0.3, "Each pad must press on the cube at least this much.", minimum=0.0, maximum=20.0)
+    min_force_n: float = described(0.3, "Each jaw must press on the cube at least this much.", minimum=0.0, maximum=20.0)
     max_penetration_m: float = described(
-        0.0015, "A pad that is deeper in the cube does not grasp it.", minimum=0.0, maximum=0.02
+        0.0015, "A jaw that is deeper in the cube does not grasp it.", minimum=0.0, maximum=0.02
     )
     cube_area_min_m: tuple[float, ...] = described((0.10, -0.17), "A cube out of this area, x and y, ends the episode.")
     cube_area_max_m: tuple[float, ...] = described((0.36, 0.17), "A cube out of this area, x and y, ends the episode.")

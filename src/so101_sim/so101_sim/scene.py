@@ -19,7 +19,7 @@ KP, KV = 998.22, 2.731  # of the servos [N·m/rad], [N·m·s/rad]
 ARM_TORQUE, GRIPPER_TORQUE = 3.35, 1.0  # [N·m]
 DAMPING, FRICTION_LOSS, ARMATURE = 0.60, 0.052, 0.028
 
-PADS = ("fixed_pad", "moving_pad")
+JAWS = (("fixed_pad", "fixed_jaw_collision"), ("moving_pad", "moving_jaw_collision"))  # what can hold: each jaw with its pad
 CAMERAS = ("wrist", "front")
 CUBE_COLOUR = (0.80, 0.09, 0.07)
 TABLE_COLOUR = (0.66, 0.64, 0.60)

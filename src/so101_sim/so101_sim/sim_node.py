@@ -55,7 +55,7 @@ class SimParameters:
 class SimNode(BaseNode[SimParameters]):
     """All of one observation carry the same stamp. While nobody answers, it is repeated for those who came late.
 
-    `truth` says what success is: its probability is 1 while the pads pinch the cube, 0 otherwise, whatever came before.
+    `truth` says what success is: its probability is 1 while the jaws pinch the cube, 0 otherwise, whatever came before.
     """
 
     def __init__(self) -> None:

@@ -18,10 +18,10 @@ from so101_sim.config import WorldConfig, WorldError
 
 @dataclass(frozen=True)
 class Grasp:
-    """What the pads do to the cube at one instant.
+    """What the jaws do to the cube at one instant.
 
-    forces_n: normal forces of the fixed and of the moving pad on the cube. penetration_m: of the deeper pad. opposed: the pads
-    press against each other. pinched: the cube is held between the pads now.
+    forces_n: normal forces of the fixed and of the moving jaw on the cube. penetration_m: of the deeper jaw. opposed: the jaws
+    press against each other. pinched: the cube is held between the jaws now.
     """
 
     forces_n: tuple[float, float]
@@ -48,7 +48,7 @@ class World:
         self._cube_qpos = self.model.joint("cube").qposadr[0]
         self._cube = self.model.geom("cube").id
         self._cube_body = self.model.body("cube").id
-        self._pads = tuple(self.model.geom(name).id for name in scene.PADS)
+        self._jaws = {self.model.geom(name).id: side for side, names in enumerate(scene.JAWS) for name in names}
         self._gripper_body = self.model.body("gripper_link").id
         self._nominal = _Nominal(self.model)
         self._renderers: dict[tuple[int, int, bool], mujoco.Renderer] = {}
@@ -127,7 +127,9 @@ class World:
         return bool(position[2] < 0.0 or (position[:2] < low).any() or (position[:2] > high).any())
 
     def grasp(self) -> Grasp:
-        """Both pads on the cube, pressing against each other along the gripper's opening, and not sunk into it.
+        """Both jaws on the cube, pressing against each other along the gripper's opening, and not sunk into it.
+
+        A jaw is its pad and the body behind it: a cube between one's pad and the other's body comes along when it is lifted.
 
         They do so when their normal forces oppose each other, or all that they do, friction included, within its cone. The
         first alone misses a cube held across its corners, where a contact's normal may be that of either face; the second alone
@@ -137,14 +139,14 @@ class World:
         wrench = np.zeros(6)
         for index, (first, second) in enumerate(self.data.contact.geom):
             other = second if first == self._cube else first
-            if self._cube not in (first, second) or other not in self._pads:
+            if self._cube not in (first, second) or other not in self._jaws:
                 continue
             mujoco.mj_contactForce(self.model, self.data, index, wrench)
-            contact, pad = self.data.contact[index], self._pads.index(other)
+            contact, jaw = self.data.contact[index], self._jaws[other]
             # The rows are the normal, from the first geom to the second, and two tangents; the force acts on the second.
             axes = contact.frame.reshape(3, 3) * (1 if second == self._cube else -1)
-            normal[pad] += axes[0] * wrench[0]
-            whole[pad] += wrench[:3] @ axes
+            normal[jaw] += axes[0] * wrench[0]
+            whole[jaw] += wrench[:3] @ axes
             depth = max(depth, -contact.dist)
         sizes = np.linalg.norm(normal, axis=1)
         opposed = bool((sizes >= self.config.min_force_n).all()) and (self._oppose(normal, 0.8) or self._oppose(whole, 0.7))
@@ -152,7 +154,7 @@ class World:
         return Grasp((float(sizes[0]), float(sizes[1])), float(depth), opposed, pinched)
 
     def _oppose(self, forces: np.ndarray, cosine: float) -> bool:
-        """Whether forces (2, 3) of the fixed and the moving pad point at each other, at so small an angle to the opening."""
+        """Whether forces (2, 3) of the fixed and the moving jaw point at each other, at so small an angle to the opening."""
         opening = self.data.xmat[self._gripper_body][::3]  # from the fixed to the moving jaw
         along, sizes = forces @ opening, np.linalg.norm(forces, axis=1)
         return bool(along[0] > cosine * sizes[0] and along[1] < -cosine * sizes[1])

@@ -24,19 +24,26 @@ def world() -> World:
     return World(task=TASK)
 
 
-def _grasp(world: World, seed: int, ticks: int = 100) -> Controller:
-    """Let the scripted person work until success, or for so many ticks."""
+def _grasp(world: World, seed: int, ticks: int = 100, miss_m: tuple[float, float] = (0.0, 0.0)) -> Controller:
+    """Let the scripted person work until success, or for so many ticks. miss_m: they believe the cube so far off, x and y."""
     controller = Controller(TASK, world.kinematics)
     person = ScriptedOperator(OperatorConfig(), TASK, world.kinematics)
     world.reset(seed)
     person.begin(Mode.DEMONSTRATION, seed)
     controller.latch(world.joint_positions)
     for _ in range(ticks):
-        _, action = person.act(world.joint_positions, world.cube_pose)
+        position, turn = world.cube_pose
+        _, action = person.act(world.joint_positions, (position + (*miss_m, 0.0), turn))
         world.step(controller.command(action, world.joint_positions).joints)
         if world.success:
             break
     return controller
+
+
+def _touching(world: World) -> set[str]:
+    """What touches the cube."""
+    cube = world.model.geom("cube").id
+    return {world.model.geom(sum(contact.geom) - cube).name for contact in world.data.contact if cube in contact.geom}
 
 
 def _place_cube(world: World, place_in_gripper: np.ndarray) -> None:
@@ -80,6 +87,16 @@ def test_a_cube_held_across_its_corners_is_a_grasp(world: World) -> None:
     assert world.success and world.cube_pose[0][2] > 0.05
 
 
+def test_a_cube_between_one_pad_and_the_other_jaws_body_is_a_grasp(world: World) -> None:
+    """It comes along as any other does."""
+    controller = _grasp(world, seed=28, miss_m=(0.0127, 0.0139))
+    assert world.success
+    for action in [[0, 0, 0, -1]] * 5 + [[0, 0, 0.25, -1]] * 16:
+        world.step(controller.command(np.array(action), world.joint_positions).joints)
+    assert _touching(world) == {"fixed_pad", "moving_jaw_collision"}, "this test is to hold it so"
+    assert world.success and world.cube_pose[0][2] > 0.05
+
+
 def test_a_cube_held_and_pressed_onto_the_table_is_a_grasp(world: World) -> None:
     controller = _grasp(world, seed=3)
     for _ in range(3):
@@ -102,7 +119,7 @@ def test_success_needs_as_many_ticks_as_configured(world: World) -> None:
     assert patient.ticks == ticks + 3
 
 
-def test_a_cube_on_one_pad_only_is_not_a_grasp() -> None:
+def test_a_cube_on_one_jaw_only_is_not_a_grasp() -> None:
     world = World(replace(FIXED, min_force_n=0.05), TASK)
     _place_cube(world, np.array([-0.0079 + 0.0125 - 0.0003, 0.0, -0.09]))  # 0.3 mm into the fixed pad, gripper open
     grasp = world.grasp()
@@ -112,7 +129,7 @@ def test_a_cube_on_one_pad_only_is_not_a_grasp() -> None:
     assert not grasp.pinched
 
 
-def test_a_cube_deep_in_both_pads_is_not_a_grasp() -> None:
+def test_a_cube_deep_in_both_jaws_is_not_a_grasp() -> None:
     world = World(FIXED, TASK)
     world.data.qpos[world.model.joint("gripper").qposadr[0]] = 0.05  # closer than the cube is wide
     mujoco.mj_forward(world.model, world.data)
@@ -131,7 +148,7 @@ def test_default_contacts_would_be_refused_as_a_grasp() -> None:
     assert not world.success
 
 
-def test_pads_pressing_on_top_of_the_cube_are_not_a_grasp() -> None:
+def test_jaws_pressing_on_top_of_the_cube_are_not_a_grasp() -> None:
     world = World(replace(FIXED, start_gripper_rad=(0.05, 0.05), start_spread_m=(0.0, 0.0, 0.0)), TASK)
     tip_to_table = world.kinematics.forward(world.joint_positions).position[2]
     _place_cube(world, np.array([-0.0079 + 0.0095, 0.0, -0.0981 - tip_to_table + 0.0125]))
@@ -142,7 +159,7 @@ def test_pads_pressing_on_top_of_the_cube_are_not_a_grasp() -> None:
         world.step(controller.command(np.array([0.0, 0.0, -0.4, 0.0]), world.joint_positions).joints)
         pressed += min(world.grasp().forces_n) > world.config.min_force_n
         assert not world.grasp().pinched
-    assert pressed >= 3, "this test is to press with both pads"
+    assert pressed >= 3, "this test is to press with both jaws"
 
 
 def _run(world: World, seed: int) -> str:
