@@ -33,7 +33,7 @@ def _grasp(world: World, seed: int, ticks: int = 100, miss_m: tuple[float, float
     controller.latch(world.joint_positions)
     for _ in range(ticks):
         position, turn = world.cube_pose
-        _, action = person.act(world.joint_positions, (position + (*miss_m, 0.0), turn))
+        _, action = person.act(world.joint_positions, (position + np.append(miss_m, 0.0), turn))
         world.step(controller.command(action, world.joint_positions).joints)
         if world.success:
             break
