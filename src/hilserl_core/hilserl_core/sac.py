@@ -45,7 +45,7 @@ class SacConfig:
     normalize_q: bool = described(True, "Divide the actor's Q term by its mean magnitude.")
     actor_q_delay: int = described(500, "Training steps before the actor follows the critics.", minimum=0, maximum=10**9)
     bc_weight: float = described(20.0, "Weight of imitating what a person did, in the actor's loss.", minimum=0.0, maximum=1e6)
-    bc_half_life: float = described(1000.0, "Training steps in which that weight halves.", minimum=1.0, maximum=1e12)
+    bc_half_life: float = described(1250.0, "Training steps in which that weight halves.", minimum=1.0, maximum=1e12)
     actor_average_weight: float = described(
         0.005, "How far the averaged actor, which is published, moves per step; 1 for none.", minimum=1e-6, maximum=1.0
     )
