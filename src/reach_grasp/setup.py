@@ -22,7 +22,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
         (f"share/{package_name}", ["package.xml"]),
         (f"share/{package_name}/launch", top_level("launch", "*.launch.py")),
-        (f"share/{package_name}/config", top_level("config", "*.yaml")),
+        (f"share/{package_name}/config", [*top_level("config", "*.yaml"), *top_level("config", "*.json")]),
     ],
     install_requires=["setuptools"],
     extras_require={"test": ["pytest"]},

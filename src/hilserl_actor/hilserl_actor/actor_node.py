@@ -12,6 +12,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image, JointState
+from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from hilserl_actor.control_loop import ControlLoop, Outcome, Phase, Teleop
@@ -77,7 +78,8 @@ class ActorNode(BaseNode[ActorParameters]):
         self._connect()
         client = self.create_client(ResetWorld, "sim/reset") if params.reset == "world" else None
         goal = np.array(task.reset_joints_rad)
-        self._resetter = Resetter(client, goal, self._on_reset, self._complain)
+        arm = self.create_client(SetBool, "follower/estop") if params.reset_stops_arm else None
+        self._resetter = Resetter(client, goal, self._on_reset, self._complain, arm)
         if not params.wait_for_recorder:
             self._follow(self._loop.start())
 

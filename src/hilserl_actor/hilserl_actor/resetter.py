@@ -10,16 +10,22 @@ from typing import Any
 import numpy as np
 from rclpy.client import Client
 from rclpy.task import Future
+from std_srvs.srv import SetBool
 
 from hilserl_actor.motion import ResetMotion
 from hilserl_interfaces.srv import ResetWorld
 from hilserl_ros.convert import to_ns
 
 RETRY_S = 5.0
+_REFUSED_S = 0.1
 
 
 class Resetter:
-    """One reset at a time. Without an answer it asks again: the same seed gives the same world."""
+    """One reset at a time. Without an answer it asks again: the same seed gives the same world.
+
+    With an arm that has a driver, three services are asked in turn: stop the arm, reset the world, let the arm go on from where
+    it is then.
+    """
 
     def __init__(
         self,
@@ -27,12 +33,15 @@ class Resetter:
         goal: np.ndarray,
         done: Callable[[int | None], None],
         complain: Callable[[str], None],
+        arm: Client | None = None,
     ) -> None:
-        """client: the simulator's service, None to move the arm to `goal`, (J,) rad.
+        """client: the simulator's service, None to move the arm to `goal`, (J,) rad. arm: its driver's emergency stop.
 
         done: called with the stamp [ns] of the first observation, None where it is not known.
         """
-        self._client, self._goal, self._done, self._complain = client, goal, done, complain
+        self._client, self._goal, self._done, self._complain, self._arm = client, goal, done, complain, arm
+        self._asks: list[tuple[Client, Any]] = []
+        self._stamp_ns = 0
         self._seed: int | None = None
         self._began_s = self._asked_s = 0.0
         self._request: Future | None = None
@@ -41,7 +50,11 @@ class Resetter:
     def begin(self, seed: int) -> None:
         """Start; `poll` does the rest."""
         self.cancel()
-        self._seed, self._began_s = seed, time.monotonic()
+        self._seed, self._began_s, self._asked_s = seed, time.monotonic(), 0.0
+        if self._client is not None:
+            self._asks = [(self._client, ResetWorld.Request(seed=seed))]
+        if self._arm is not None:
+            self._asks = [(self._arm, SetBool.Request(data=True)), *self._asks, (self._arm, SetBool.Request(data=False))]
 
     def cancel(self) -> None:
         """Stop at once: an answer still on the way no longer counts."""
@@ -59,12 +72,17 @@ class Resetter:
             elif joints is None and late:
                 self._complain("no joint_states: the arm cannot be moved to its reset pose")
         elif self._request is None or now - self._asked_s > RETRY_S:
-            if self._client.service_is_ready():
-                self._asked_s = now
-                self._request = self._client.call_async(ResetWorld.Request(seed=self._seed))
-                self._request.add_done_callback(self._answered)
+            client, _ = self._asks[0]
+            if client.service_is_ready():
+                self._ask()
             elif late:
-                self._complain(f"the service {self._client.srv_name} is not there: is the simulator running?")
+                self._complain(f"the service {client.srv_name} is not there: is its node running?")
+
+    def _ask(self) -> None:
+        client, request = self._asks[0]
+        self._asked_s = time.monotonic()
+        self._request = client.call_async(request)
+        self._request.add_done_callback(self._answered)
 
     def targets(self) -> np.ndarray | None:
         """Joint targets (J,) rad of the move now, None when nothing moves. The last ones end the reset."""
@@ -82,8 +100,14 @@ class Resetter:
             return
         self._request, response = None, request.result()
         if not response.success:
-            self._asked_s = 0.0
-            self._complain(f"the simulator did not reset: {response.message}")
+            self._asked_s = time.monotonic() - RETRY_S + _REFUSED_S
+            self._complain(f"no reset: {response.message}")
+            return
+        if isinstance(response, ResetWorld.Response):
+            self._stamp_ns = to_ns(response.stamp)
+        del self._asks[0]
+        if self._asks:
+            self._ask()
             return
         self.cancel()
-        self._done(to_ns(response.stamp))
+        self._done(self._stamp_ns)

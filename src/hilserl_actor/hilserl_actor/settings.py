@@ -47,6 +47,9 @@ class ActorParameters:
         "joints", "How an episode begins: the simulator resets its world, or the arm moves to task.reset_joints_rad.",
         choices=("world", "joints"),
     )  # fmt: skip
+    reset_stops_arm: bool = parameter(
+        False, "Stop the follower while the simulator resets its world, and let it go on afterwards: for an arm with a driver."
+    )
     reset_duration_s: float = parameter(
         3.0, "Seconds the arm takes to the reset joints.", minimum=0.2, maximum=60.0, tunable=True
     )

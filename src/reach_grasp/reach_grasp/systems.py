@@ -25,6 +25,13 @@ USE_RVIZ = Argument("use_rviz", "false", "Also start robot_state_publisher and r
 LOG_LEVEL = Argument("log_level", "info", "Least severe messages the nodes log.", str, ("debug", "info", "warn", "error"))
 NAMESPACE = Argument("namespace", "", "Namespace of all nodes and topics, for several systems in one ROS domain.")
 COMMON = (SIM, SEED, CONFIG, USE_RVIZ, LOG_LEVEL, NAMESPACE)
+DRIVER = Argument(
+    "driver",
+    "none",
+    "In simulation. bus: the real arm's driver moves the simulated one, through an emulated servo bus. none: nothing between.",
+    str,
+    ("none", "bus"),
+)
 RUN = Argument("run", "outputs/train", "Folder of the run. A run that is there already is continued.")
 PACE = Argument(
     "real_time_factor", "0.0", "Pace of the simulation: 1.0 is real time, 0.0 is as fast as the machine goes.", float
@@ -57,6 +64,7 @@ def _files(values: Mapping[str, Any], system: str) -> tuple[Path, ...]:
     """Parameter files from the most general to the most particular."""
     installed = Path(get_package_share_directory("reach_grasp")) / "config"
     names = ["task", "policy", *(["sim"] if values["sim"] else []), *([system] if system not in ("sim", "replay") else [])]
+    names += ["bus"] if values["sim"] and values.get("driver") == "bus" else []
     files = [installed / f"{name}.yaml" for name in names]
     if values["config"]:
         files.append(Path(values["config"]).expanduser().resolve())
@@ -93,17 +101,26 @@ class _Builder:
         lockstep: whether a simulation waits for an actor's answers.
         """
         simulated = self.values["sim"]
+        driven = not simulated or self.values.get("driver") == "bus"
         changed = {"real_time_factor": self.values["real_time_factor"], **({} if lockstep else {"lockstep": False})}
         if self.values.get("classifier"):
             changed["publish_reward"] = False
         return [
-            self.node("so101_sim", "sim", changed, condition=simulated),
+            self.node("so101_sim", "sim", {**changed, **self._bus({"bus_port": self._port})}, condition=simulated),
             self.node("so101_sim", "operator", {"seed": self.values.get("seed", 0)}, condition=simulated and person),
-            self.node("so101_driver", "follower", condition=not simulated),
+            self.node("so101_driver", "follower", self._bus({"port": self._port, "calibration": _arm()}), condition=driven),
             self.node("so101_driver", "camera", condition=not simulated),
             self.node("so101_driver", "leader", condition=not simulated and person),
             *self.viewer(),
         ]
+
+    def _bus(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """These, where the simulated arm has the real one's driver."""
+        return parameters if self.values["sim"] and self.values.get("driver") == "bus" else {}
+
+    @property
+    def _port(self) -> str:
+        return str(Path(_folder(self.values.get("run", "."))) / "arm")
 
     def viewer(self) -> list[NodeSpec]:
         """What shows the arm, where it is asked for."""
@@ -150,6 +167,11 @@ class _Builder:
     def actor(self, parameters: Mapping[str, Any]) -> NodeSpec:
         shared = {"folder": _folder(self.values["run"]), "seed": self.values["seed"]}
         return self.node("hilserl_actor", "actor", {**shared, **parameters}, respawn=True)
+
+
+def _arm() -> str:
+    """Calibration of the emulated arm."""
+    return str(Path(get_package_share_directory("reach_grasp")) / "config" / "emulated_arm.json")
 
 
 def _folder(text: str) -> str:
@@ -208,13 +230,13 @@ SYSTEMS: dict[str, System] = {
         System(
             "train",
             "The whole training: arm, person, actor and learner on one computer.",
-            (*COMMON, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
+            (*COMMON, DRIVER, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
             _train,
         ),
         System(
             "robot",
             "The robot's half of a training: arm, person and actor. The learner runs elsewhere in the same ROS domain.",
-            (*COMMON, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
+            (*COMMON, DRIVER, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
             _robot,
         ),
         System(
@@ -228,6 +250,7 @@ SYSTEMS: dict[str, System] = {
             "Demonstrations alone, each a bag: for a dataset, a reward classifier and a training that begins with them.",
             (
                 *COMMON,
+                DRIVER,
                 Argument("run", "outputs/record", "Folder of the recording; one that is there already is continued."),
                 Argument("demonstrations", "20", "Successful demonstrations to take; failures come on top.", int),
                 PACE,
@@ -238,7 +261,7 @@ SYSTEMS: dict[str, System] = {
         System(
             "eval",
             "Episodes with the mean policy of a checkpoint: no exploration, nobody helps, nothing is learned.",
-            (*COMMON, Argument("run", "outputs/eval", "Folder for the result and the log."), CHECKPOINT, EPISODES, PACE),
+            (*COMMON, DRIVER, Argument("run", "outputs/eval", "Folder for the result and the log."), CHECKPOINT, EPISODES, PACE),
             _eval,
         ),
         System(

@@ -35,6 +35,15 @@ def test_the_nodes_of_every_system(tmp_path):
     assert names("eval", checkpoint=str(tmp_path)) == ["sim", "actor"]
 
 
+def test_a_simulated_arm_with_the_real_ones_driver(tmp_path):
+    specs = {spec.name: spec for spec in nodes_of("train", {"driver": "bus", "run": str(tmp_path)})}
+    assert list(specs) == ["sim", "operator", "follower", "actor", "learner"]
+    assert specs["sim"].parameters["bus_port"] == specs["follower"].parameters["port"] == str(tmp_path / "arm")
+    assert Path(specs["follower"].parameters["calibration"]).is_file()
+    assert "bus.yaml" in [file.name for file in specs["actor"].parameter_files]
+    assert "bus_port" not in {spec.name: spec for spec in nodes_of("train", {})}["sim"].parameters
+
+
 def test_an_actor_waits_for_its_recorder():
     for record in ("true", "false"):
         (actor,) = (spec for spec in nodes_of("train", {"record": record}) if spec.name == "actor")

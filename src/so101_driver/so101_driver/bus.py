@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -79,7 +79,17 @@ class Bus:
     Every method that talks raises PortLostError when the port has gone.
     """
 
-    def __init__(self, port: str, ids: Sequence[int] = IDS, *, reply_timeout_s: float = 0.005, retries: int = 2) -> None:
+    def __init__(
+        self,
+        port: str,
+        ids: Sequence[int] = IDS,
+        *,
+        reply_timeout_s: float = 0.005,
+        retries: int = 2,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """clock: gives the time of samples [s]."""
+        self._clock = clock
         self.port_name, self.ids, self.retries = port, tuple(ids), retries
         self.faults: Counter[tuple[int, Fault]] = Counter()
         self._samples: dict[int, Sample] = {}
@@ -146,7 +156,7 @@ class Bus:
         for _ in range(1 + self.retries):
             answers = self._sync_read(missing, _STATE[0], _STATE[1] + self._next_state)
             self._next_state = (self._next_state + 1) % _STATE_LENGTHS
-            now = time.monotonic()
+            now = self._clock()
             for servo, data in answers.items():
                 values = (pick(name, data, _STATE[0]) for name in ("Present_Position", "Present_Velocity"))
                 self._samples[servo] = Sample(*values, now)
@@ -175,7 +185,7 @@ class Bus:
             pick(f"Present_{name}" if name != "Status" else name, data, _HEALTH[0])
             for name in ("Load", "Voltage", "Temperature", "Current", "Status")
         )
-        return Health(servo, load / 1000, volts / 10, heat, amperes * 0.0065, status, time.monotonic())
+        return Health(servo, load / 1000, volts / 10, heat, amperes * 0.0065, status, self._clock())
 
     def check(self) -> None:
         """Look whether all servos are there, of one model and firmware.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,12 +27,16 @@ _HEADROOM = 1.25  # a servo may be this much faster than its goals, to catch up
 
 @dataclass(frozen=True)
 class Report:
-    """One cycle. fresh: all joints were read. positions, velocities: (J,) rad, rad/s, at time_s on the steady clock."""
+    """One cycle. fresh: all joints were read. positions, velocities: (J,) rad, rad/s, at time_s on the follower's clock.
 
-    decision: Decision
+    loads: (J,) shares of the largest torque, -1 to 1, of which a cycle reads one. decision: None where none was made.
+    """
+
+    decision: Decision | None
     fresh: bool
     positions: np.ndarray
     velocities: np.ndarray
+    loads: np.ndarray
     time_s: float
 
 
@@ -59,13 +64,17 @@ class Follower:
         *,
         reply_timeout_s: float = 0.004,
         retries: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """find: gives the arm's port, also after it was plugged in elsewhere. Raises SafetyError for impossible limits."""
+        """find: gives the arm's port, also after it was plugged in elsewhere. clock: that of `cycle`'s now_s.
+
+        Raises SafetyError for impossible limits.
+        """
         self.calibration, self.limits = calibration, Limits(calibration)
         self.safety = Safety(self.limits, config)
         self.health: dict[int, Health] = {}
         self.bus: Bus | None = None
-        self._find, self._options = find, {"reply_timeout_s": reply_timeout_s, "retries": retries}
+        self._find, self._options = find, {"reply_timeout_s": reply_timeout_s, "retries": retries, "clock": clock}
         self._joints = dict(zip(self.limits.servos, self.limits.joints, strict=True))
         self._tried_s = -math.inf
         self._homing: _Homing | None = None
@@ -174,7 +183,20 @@ class Follower:
                 self.bus.write_goals(decision.goals)
             except PortLostError:
                 self._lose()
-        return Report(decision, fresh, self._positions, self._velocities, self._time_s)
+        return self._report(decision, fresh)
+
+    def look(self) -> Report:
+        """Read only. Raises PortLostError."""
+        self._connected()
+        return self._report(None, self._look())
+
+    def _report(self, decision: Decision | None, fresh: bool) -> Report:
+        return Report(decision, fresh, self._positions, self._velocities, self._loads(), self._time_s)
+
+    def _loads(self) -> np.ndarray:
+        """(J,) as last heard, NaN where never."""
+        heard = (self.health.get(servo) for servo in self.limits.servos)
+        return np.array([math.nan if item is None else item.load for item in heard])
 
     def _look(self) -> bool:
         cycle = self.bus.read_state()

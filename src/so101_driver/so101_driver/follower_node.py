@@ -15,6 +15,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
@@ -30,10 +31,12 @@ from so101_driver.diagnostics import statuses
 from so101_driver.errors import DriverError
 from so101_driver.finder import find_port, usb_serial_of
 from so101_driver.follower import Follower, Report
+from so101_driver.lockstep import Lockstep
 from so101_driver.pace import Pace
 from so101_driver.safety_config import SafetyConfig
 from so101_driver.settings import FollowerParameters
 
+_RETRY_S = 2.0
 _NOT_ACTIVE = "the follower is not active: activate it first"
 
 
@@ -50,10 +53,11 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         self._command: Command | None = None
         self._come_s = 0.0  # when it came
         self._thread: threading.Thread | None = None
+        self._active = False
         self._ending = threading.Event()
         self._pace = Pace(1.0 / self.params.rate_hz)
         self._stopped: bool | None = None
-        self._joints = self.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
+        self._joints = self.create_publisher(JointState, "joint_states", qos.recorded(qos.JOINT_STATES))
         self._estop = self.create_publisher(Bool, "estop", qos.STATUS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
         self.create_subscription(JointTrajectory, "joint_command", self._on_command, qos.JOINT_COMMAND)
@@ -61,10 +65,24 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         self.create_service(SetBool, "~/estop", self._on_estop)
         self.create_service(SetBool, "~/set_torque", self._on_torque)
         self.create_service(Trigger, "~/home", self._on_home)
-        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self.get_logger().info(f"runs with {take_precedence()}")
-        if self.params.autostart and self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._report, clock=steady)
+        self._lockstep: Lockstep | None = None
+        if self.params.lockstep:
+            self._lockstep = Lockstep(round(self.task.tick_s * 1e9), self.params.rate_hz)
+            self.create_subscription(ClockMessage, "/clock", self._on_clock, qos.CLOCK)
+        else:
+            self.get_logger().info(f"runs with {take_precedence()}")
+        self._said = ""
+        self._start = self.create_timer(_RETRY_S, self._autostart, clock=steady) if self.params.autostart else None
+        if self.params.autostart:
+            self._autostart()
+
+    def _autostart(self) -> None:
+        """Now, or as soon as the arm is there; what is wrong is said once."""
+        if self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+            self._start.cancel()
 
     # Lifecycle --------------------------------------------------------------------------------------------------------
 
@@ -76,6 +94,8 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
             if file.suffix != ".json":
                 file = find_calibration("follower", params.calibration)
             options = {"reply_timeout_s": params.reply_timeout_s, "retries": params.retries}
+            if self._lockstep is not None:
+                options["clock"] = self._lockstep.clock
             follower = Follower(self._find, read_calibration(file), self.tables["safety."], **options)
             follower.open(params.write_calibration)
         except DriverError as error:
@@ -91,10 +111,12 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
             self._follower.switch_on()
         except DriverError as error:
             return self._failed("the arm stays off", error)
-        self._ending.clear()
-        self._pace = Pace(1.0 / self.params.rate_hz)
-        self._thread = threading.Thread(target=self._run, name="bus")
-        self._thread.start()
+        self._active = True
+        if self._lockstep is None:
+            self._ending.clear()
+            self._pace = Pace(1.0 / self.params.rate_hz)
+            self._thread = threading.Thread(target=self._run, name="bus")
+            self._thread.start()
         return LifecycleNodeMixin.on_activate(self, state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -116,7 +138,10 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         return TransitionCallbackReturn.SUCCESS
 
     def _failed(self, what: str, error: DriverError) -> TransitionCallbackReturn:
-        self.get_logger().error(f"{what}: {error}")
+        if str(error) != self._said:
+            self._said = str(error)
+            again = f"; tried again every {_RETRY_S:g} s" if self.params.autostart else ""
+            self.get_logger().error(f"{what}: {error}{again}")
         return TransitionCallbackReturn.FAILURE
 
     def _find(self) -> str:
@@ -133,8 +158,15 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
             with self._lock:
                 report = self._follower.cycle(now_s, self._take_command(now_s))
             if report.fresh:
-                self._publish(report)
+                age_ns = round((time.monotonic() - report.time_s) * 1e9)
+                self._publish(report, self.get_clock().now().nanoseconds - age_ns)
             self._say(report)
+
+    def _on_clock(self, message: ClockMessage) -> None:
+        """Lockstep: the world was reset, or somebody has missed where the arm is."""
+        stamp_ns = to_ns(message.clock)
+        if self._active and (report := self._lockstep.time(stamp_ns, self._follower)) is not None:
+            self._publish(report, stamp_ns)
 
     def _take_command(self, now_s: float) -> Command | None:
         """The newest since the last cycle, older by how long it has waited."""
@@ -142,12 +174,13 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
             command, self._command = self._command, None
             return command and replace(command, age_s=command.age_s + max(0.0, now_s - self._come_s))
 
-    def _publish(self, report: Report) -> None:
-        age_ns = round((time.monotonic() - report.time_s) * 1e9)
+    def _publish(self, report: Report, stamp_ns: int) -> None:
         message = JointState(name=list(self._follower.limits.joints))
-        message.header.stamp = to_stamp(self.get_clock().now().nanoseconds - age_ns)
+        message.header.stamp = to_stamp(stamp_ns)
         message.position = array.array("d", report.positions)
         message.velocity = array.array("d", report.velocities)
+        if any(self.params.torque_nm):
+            message.effort = array.array("d", report.loads * self.params.torque_nm)
         self._joints.publish(message)
 
     def _say(self, report: Report) -> None:
@@ -169,10 +202,17 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
     def _on_command(self, message: JointTrajectory) -> None:
         """The newest counts. Its age is that of the observation it answers."""
         positions = message.points[0].positions if len(message.points) == 1 else ()
+        if self._lockstep is not None:
+            self._carry_out(to_ns(message.header.stamp), Command(list(message.joint_names), list(positions)))
+            return
         age_s = (self.get_clock().now().nanoseconds - to_ns(message.header.stamp)) / 1e9
         with self._mail:
             self._command = Command(list(message.joint_names), list(positions), age_s)
             self._come_s = time.monotonic()
+
+    def _carry_out(self, stamp_ns: int, command: Command) -> None:
+        if self._active and (report := self._lockstep.command(stamp_ns, command, self._follower, self._say)) is not None:
+            self._publish(report, self._lockstep.stamp_ns)
 
     def _on_estop_request(self, message: Bool) -> None:
         if message.data and self._follower is not None:
@@ -181,10 +221,11 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
     def _stop(self, reason: str) -> None:
         with self._lock:
             self._follower.safety.stop(reason)
-        self.get_logger().warning(f"{reason}; '~/estop' with false goes on")
+        say = self.get_logger().debug if self._lockstep else self.get_logger().warning  # each reset of a simulation stops it
+        say(f"{reason}; '~/estop' with false goes on")
 
     def _on_estop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        if self._thread is None:
+        if not self._active:
             response.message = _NOT_ACTIVE
         elif request.data:
             self._stop("emergency stop by the service")
@@ -194,7 +235,7 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         return response
 
     def _on_torque(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        if self._thread is None:
+        if not self._active:
             response.message = _NOT_ACTIVE
         elif request.data:
             self._on_bus(self._follower.switch_on, response, "holds where it is")
@@ -203,7 +244,7 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         return response
 
     def _on_home(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if self._thread is None:
+        if not self._active:
             response.message = _NOT_ACTIVE
             return response
         params = self.params
@@ -223,11 +264,12 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
     # Now and then -----------------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        message = DiagnosticArray(status=statuses(self.get_name(), self._follower, self._pace, self._thread is not None))
+        message = DiagnosticArray(status=statuses(self.get_name(), self._follower, self._pace, self._active))
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
     def _end_loop(self) -> None:
+        self._active = False
         if self._thread is not None:
             self._ending.set()
             self._thread.join()

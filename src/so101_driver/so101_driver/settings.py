@@ -26,8 +26,22 @@ class FollowerParameters:
         (0.0, -0.9, 0.9, 0.9, 0.0, 0.0), "Where the arm goes when told to go home, one angle per joint."
     )
     home_velocity_rad_s: float = parameter(0.5, "How fast it goes there.", minimum=0.05, maximum=2.0, tunable=True)
-    autostart: bool = parameter(True, "Configure and activate at once; else whoever manages the lifecycle does.")
+    torque_nm: tuple[float, ...] = parameter(
+        (0.0,) * 6,
+        "Largest torque of each joint's servo: joint_states then has an effort, a servo's load as last heard times that, which "
+        "is an estimate. Zeros: no effort.",
+        minimum=0.0,
+        maximum=20.0,
+    )
+    lockstep: bool = parameter(
+        False, "With a simulation behind an emulated bus: a command is carried out for one tick of its time, then all wait."
+    )
+    autostart: bool = parameter(
+        True, "Configure and activate as soon as the arm is there; else whoever manages the lifecycle does."
+    )
 
     def __post_init__(self) -> None:
         if len(self.home_rad) != 6:
             raise ValueError(f"home_rad has {len(self.home_rad)} values, expected 6, one per joint")
+        if len(self.torque_nm) != 6:
+            raise ValueError(f"torque_nm has {len(self.torque_nm)} values, expected 6, one per joint")

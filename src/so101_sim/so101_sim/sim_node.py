@@ -6,7 +6,9 @@ from __future__ import annotations
 import array
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -21,8 +23,9 @@ from hilserl_ros import qos
 from hilserl_ros.convert import to_ns, to_stamp
 from hilserl_ros.images import rgb_to_image
 from hilserl_ros.node import BaseNode, main_of
-from hilserl_ros.parameters import parameter
+from hilserl_ros.parameters import ParameterError, parameter
 from hilserl_ros.realtime import take_precedence
+from so101_sim.bus_arm import BusArm
 from so101_sim.config import WorldConfig
 from so101_sim.scene import CAMERAS
 from so101_sim.world import World
@@ -47,6 +50,12 @@ class SimParameters:
     )
     front_height: int = parameter(240, "Height in pixels of the front camera.", minimum=16, maximum=1080)
     publish_reward: bool = parameter(True, "Publish the truth as `reward` too; false where a classifier says what success is.")
+    bus_port: str = parameter(
+        "",
+        "Where to make a serial device with the arm's servos, for a driver in lockstep that then publishes joint_states and "
+        "takes joint_command; empty: this node does.",
+    )
+    bus_cycle_s: float = parameter(0.01, "Time of one cycle of that driver.", minimum=0.001, maximum=0.1)
     camera_stop_after_ticks: int = parameter(
         0, "Fault for tests: the cameras fall silent after this many ticks; 0 for never.", minimum=0, tunable=True
     )
@@ -62,6 +71,10 @@ class SimNode(BaseNode[SimParameters]):
         super().__init__("sim", SimParameters, {"world.": WorldConfig})
         task = self.task
         self._world = World(self.tables["world."], task)
+        port = self.params.bus_port
+        if port and not self.params.lockstep:
+            raise ParameterError("bus_port needs lockstep: a driver by the wall clock has emulate-bus")
+        self._bus = BusArm(self._world, Path(port), self.params.bus_cycle_s) if port else None
         sizes = dict(zip(task.cameras, zip(task.camera_sizes[::2], task.camera_sizes[1::2], strict=True), strict=True))
         self._sizes = {camera: sizes.get(camera, (self.params.front_width, self.params.front_height)) for camera in CAMERAS}
         self._tick = 1
@@ -74,13 +87,16 @@ class SimNode(BaseNode[SimParameters]):
         self.stale_commands = 0
 
         self._time = self.create_publisher(ClockMessage, "/clock", qos.CLOCK)
-        self._joints = self.create_publisher(JointState, "joint_states", qos.recorded(qos.JOINT_STATES))
         names = ("truth", "reward") if self.params.publish_reward else ("truth",)
         self._rewards = [self.create_publisher(Reward, name, qos.recorded(qos.REWARD)) for name in names]
         self._cube = self.create_publisher(PoseStamped, "cube_pose", qos.CUBE_POSE)
         self._cameras = {camera: self.create_publisher(Image, f"{camera}/image_raw", qos.IMAGE) for camera in CAMERAS}
         self._infos = {camera: self.create_publisher(CameraInfo, f"{camera}/camera_info", qos.IMAGE) for camera in CAMERAS}
-        self.create_subscription(JointTrajectory, "joint_command", self._on_command, qos.JOINT_COMMAND)
+        if self._bus is None:
+            self._joints = self.create_publisher(JointState, "joint_states", qos.recorded(qos.JOINT_STATES))
+            self.create_subscription(JointTrajectory, "joint_command", self._on_command, qos.JOINT_COMMAND)
+        else:
+            self.create_subscription(JointState, "joint_states", self._on_driven, qos.JOINT_STATES)
         self.create_service(ResetWorld, "~/reset", self._on_reset)
         if self.params.lockstep:
             self.create_timer(_REPEAT_S / 2, self._on_repeat, clock=self._steady)
@@ -98,7 +114,7 @@ class SimNode(BaseNode[SimParameters]):
 
     def _on_reset(self, request: ResetWorld.Request, response: ResetWorld.Response) -> ResetWorld.Response:
         try:
-            self._world.reset(request.seed)
+            (self._bus or self._world).reset(request.seed)
         except ValueError as error:
             response.success, response.message = False, str(error)
             return response
@@ -120,6 +136,14 @@ class SimNode(BaseNode[SimParameters]):
         self._targets = targets
         if self.params.lockstep:
             self._step()
+            self._publish_paced()
+
+    def _on_driven(self, message: JointState) -> None:
+        """The driver has carried out a command for one tick, and says where the arm is then."""
+        if to_ns(message.header.stamp) == self.stamp_ns + self._tick_ns:
+            with self._bus.still():
+                self._world.end_tick()
+            self._tick += 1
             self._publish_paced()
 
     def _read(self, message: JointTrajectory) -> np.ndarray | None:
@@ -173,13 +197,19 @@ class SimNode(BaseNode[SimParameters]):
         self._published_s = time.monotonic()
         stamp = to_stamp(self.stamp_ns)
         self._time.publish(ClockMessage(clock=stamp))
+        with self._bus.still() if self._bus is not None else nullcontext():
+            self._publish_world(stamp)
+            self._publish_images(stamp, again)
+
+    def _publish_world(self, stamp: object) -> None:
         world = self._world
-        joints = JointState(name=list(self.task.joints))
-        joints.header.stamp = stamp
-        joints.position = array.array("d", world.joint_positions)
-        joints.velocity = array.array("d", world.joint_velocities)
-        joints.effort = array.array("d", world.joint_efforts)
-        self._joints.publish(joints)
+        if self._bus is None:
+            joints = JointState(name=list(self.task.joints))
+            joints.header.stamp = stamp
+            joints.position = array.array("d", world.joint_positions)
+            joints.velocity = array.array("d", world.joint_velocities)
+            joints.effort = array.array("d", world.joint_efforts)
+            self._joints.publish(joints)
         if self._cube.get_subscription_count():
             self._cube.publish(self._cube_message(stamp))
         truth = Reward(probability=float(world.grasp().pinched), success=world.success, artifact="simulation")
@@ -187,7 +217,6 @@ class SimNode(BaseNode[SimParameters]):
         truth.header.stamp = stamp
         for publisher in self._rewards:
             publisher.publish(truth)
-        self._publish_images(stamp, again)
 
     def _publish_images(self, stamp: object, again: bool) -> None:
         stop = self.params.camera_stop_after_ticks
@@ -232,7 +261,9 @@ class SimNode(BaseNode[SimParameters]):
             self._pace.timer_period_ns = round(1e9 * self.task.tick_s / (params.real_time_factor or 1.0))
 
     def close(self) -> None:
-        """Free the drawing contexts."""
+        """Free the drawing contexts, and take the serial device away."""
+        if self._bus is not None:
+            self._bus.close()
         self._world.close()
 
 

@@ -83,6 +83,14 @@ class World:
         if targets.shape != (len(self.task.joints),) or not np.isfinite(targets).all():
             raise WorldError(f"joint targets are {targets.tolist()}, expected {len(self.task.joints)} finite numbers")
         self._advance(targets)
+        self._count()
+
+    def end_tick(self) -> None:
+        """The same where something else moves the arm: a tick of its time has passed."""
+        mujoco.mj_forward(self.model, self.data)
+        self._count()
+
+    def _count(self) -> None:
         self.ticks += 1
         self._held = self._held + 1 if self.grasp().pinched else 0
 

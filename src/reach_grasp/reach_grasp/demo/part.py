@@ -28,7 +28,7 @@ class Part:
         """Of every system."""
         settings = self.folder.settings
         config = {"config": settings.config} if settings.config else {}
-        return {"seed": settings.seed, **config}
+        return {"seed": settings.seed, "driver": settings.driver, **config}
 
     def seconds_left(self, phase: str, progress: float) -> float:
         """Of the whole demo, when `phase` is done to a fraction `progress`."""

@@ -11,6 +11,7 @@ from hilserl_core.task import TaskSpec
 from reach_grasp.errors import CommandError
 
 REWARDS = ("classifier", "simulation")
+DRIVERS = ("none", "bus")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class DemoSettings:
     eval_episodes: int = 100
     config: str = ""  # a parameter file, '' for none
     reward: str = "classifier"  # or the simulation's own, for comparison
+    driver: str = "none"  # or the real arm's, on an emulated bus
 
     def __post_init__(self) -> None:
         limits = {
@@ -38,6 +40,8 @@ class DemoSettings:
 
         if self.reward not in REWARDS:
             raise CommandError(f"--reward is {self.reward!r}, allowed is one of {', '.join(REWARDS)}")
+        if self.driver not in DRIVERS:
+            raise CommandError(f"--driver is {self.driver!r}, allowed is one of {', '.join(DRIVERS)}")
 
     @property
     def learned_reward(self) -> bool:

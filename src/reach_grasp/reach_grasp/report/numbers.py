@@ -123,6 +123,7 @@ def collect(folder: Path) -> dict[str, Any]:
         "classifier": classifier_numbers(state, read_history(folder, "verdicts")),
         "phase_minutes": {name: value / 60.0 for name, value in phases.items()},
         "sittings": state.get("sittings", 1),
+        "driver": settings.driver,
         "settings": settings.as_dict(),
         "run_id": actor.get("run_id", ""),
         "machine": machine(),

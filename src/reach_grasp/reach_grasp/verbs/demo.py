@@ -38,6 +38,12 @@ class Demo:
             choices=("classifier", "simulation"),
             help="Who says in training what success is: the classifier trained before, or the simulator. Default: classifier.",
         )
+        add(
+            "--driver",
+            default="none",
+            choices=("none", "bus"),
+            help="bus: the real arm's driver moves the simulated arm, through an emulated servo bus. Default: none.",
+        )
         add("--config", default="", help="A ROS parameter file whose values count above the installed ones.")
         add("--output", type=Path, default=Path("outputs/demo"), help="Folder of the run. Default: outputs/demo.")
         again = parser.add_mutually_exclusive_group()
@@ -64,7 +70,7 @@ class Demo:
 
         config = str(Path(options.config).expanduser().resolve()) if options.config else ""
         numbers = (options.seed, options.minutes, options.demonstrations, options.eval_episodes)
-        settings = DemoSettings(*numbers, config, options.reward)
+        settings = DemoSettings(*numbers, config, options.reward, options.driver)
         domain = _domain(options.domain)
         signal.signal(signal.SIGTERM, _interrupt)
         with open_folder(options.output, settings, options.resume, options.fresh) as folder:

@@ -9,6 +9,7 @@ import threading
 import time
 import tty
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +44,19 @@ INSTANT = Line(baud=0, latency_s=0.0)
 """No delays, for tests that only count."""
 
 
-def standard_arm() -> tuple[tuple[Mounting, ...], SimpleArm]:
-    """Servos of which each reads 2047 in the middle: at 0 rad, the gripper half open. The arm stands so."""
+def standard_mountings() -> tuple[Mounting, ...]:
+    """Servos of which each reads 2047 in the middle: at 0 rad, the gripper half open."""
+    return tuple(Mounting(round(2047 - Mounting().counts_per_rad * middle)) for middle in _middles())
+
+
+def _middles() -> list[float]:
     low, high = joint_limits()[JOINTS[-1]]
-    middles = [0.0] * (len(JOINTS) - 1) + [(low + high) / 2]
-    mountings = tuple(Mounting(round(2047 - Mounting().counts_per_rad * middle)) for middle in middles)
-    return mountings, SimpleArm(middles)
+    return [0.0] * (len(JOINTS) - 1) + [(low + high) / 2]
+
+
+def standard_arm() -> tuple[tuple[Mounting, ...], SimpleArm]:
+    """An arm that stands in the middle of everything, and its servos."""
+    return standard_mountings(), SimpleArm(_middles())
 
 
 class BusEmulator:
@@ -62,8 +70,13 @@ class BusEmulator:
         port: Path | None = None,
         line: Line | None = None,
         faults: Faults | None = None,
+        step_s: float = 0.0,
     ) -> None:
-        """port: a symbolic link to make to the device, whose own name the system chooses. Plant and mountings go together."""
+        """port: a symbolic link to make to the device, whose own name the system chooses. Plant and mountings go together.
+
+        step_s: for lockstep. Time does not pass by the wall clock but by so much before each SYNC_READ, of which a driver sends
+        one per cycle.
+        """
         if (plant is None) != (mountings is None):
             raise EmulatorError("a plant needs the mountings of its servos, and these need a plant")
         usual = standard_arm()
@@ -72,7 +85,7 @@ class BusEmulator:
         shafts = self.plant.shafts()
         self.servos = [Servo(i + 1, m, shafts[i]) for i, m in enumerate(mountings or usual[0])]
         self.handled = self.sent_bytes = 0  # packets that were dealt with, bytes that were answered to them
-        self._link = port
+        self._link, self._step_s = port, step_s
         self._lock = threading.RLock()
         self._last_s = time.monotonic()
         self._thread: threading.Thread | None = None
@@ -150,6 +163,17 @@ class BusEmulator:
             for servo, shaft in zip(self.servos, self.plant.shafts(), strict=True):
                 servo.power_cycle(shaft)
 
+    def still(self) -> AbstractContextManager[object]:
+        """While it is entered nothing moves: to look at the plant, or to change it."""
+        return self._lock
+
+    def settle(self) -> None:
+        """After the plant's joints were put elsewhere: every servo holds where it is now."""
+        with self._lock:
+            for servo, shaft in zip(self.servos, self.plant.shafts(), strict=True):
+                servo.settle(shaft)
+            self._sense(0.0)
+
     def advance(self, duration_s: float) -> None:
         """Let the servos and the plant move on; done by itself, by the wall clock, whenever a packet comes."""
         with self._lock:
@@ -188,14 +212,19 @@ class BusEmulator:
     def handle(self, request: Request) -> tuple[bytes, float]:
         """What the servos do and answer to one packet, and how long after it came the answer is all there."""
         with self._lock:
-            now = time.monotonic()
-            self.advance(min(now - self._last_s, _LONGEST_S))
-            self._last_s = now
+            self.advance(self._passed_s(request))
             if self.faults.loses_request():
                 return b"", 0.0
             dead = self.faults.settings.dead
             alive = [servo for servo in self.servos if servo.id not in dead]
             return self._deliver(request, self._answers(request, alive))
+
+    def _passed_s(self, request: Request) -> float:
+        """Since the last packet."""
+        if self._step_s:
+            return self._step_s if request.instruction == Instruction.SYNC_READ else 0.0
+        before, self._last_s = self._last_s, time.monotonic()
+        return min(self._last_s - before, _LONGEST_S)
 
     def _answers(self, request: Request, alive: list[Servo]) -> list[tuple[Servo, bytes]]:
         data = request.parameters

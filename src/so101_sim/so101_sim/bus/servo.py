@@ -95,6 +95,11 @@ class Servo:
         self._pending = None
         self._start(shaft)
 
+    def settle(self, shaft: Shaft) -> None:
+        """Hold where the joint is, however it came there."""
+        self._rest(shaft)
+        self.memory.put(Address.GOAL_POSITION, encode(round(self._position), 15), 2)
+
     def _write(self, address: int, data: bytes) -> None:
         self.memory.write(address, data)
         if address < Address.GOAL_POSITION + 2 and address + len(data) > Address.GOAL_POSITION:

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked of simulator and driver for a new world, and in which order."""
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from rclpy.task import Future
+from std_srvs.srv import SetBool
+
+from hilserl_actor.resetter import Resetter
+from hilserl_interfaces.srv import ResetWorld
+
+
+class Service:
+    """A client whose requests the test answers."""
+
+    def __init__(self, name: str, asked: list) -> None:
+        self.srv_name, self._asked = name, asked
+
+    def service_is_ready(self) -> bool:
+        return True
+
+    def call_async(self, request: object) -> Future:
+        self._asked.append((self.srv_name, request, future := Future()))
+        return future
+
+
+class Case:
+    """A resetter, what it has asked, complained about and done."""
+
+    def __init__(self, arm: bool) -> None:
+        self.asked, self.done, self.complaints = [], [], []
+        services = Service("sim/reset", self.asked), Service("follower/estop", self.asked)
+        self.resetter = Resetter(services[0], np.zeros(6), self.done.append, self.complaints.append, services[1] if arm else None)
+
+    def answer(self, success: bool = True, message: str = "") -> None:
+        """The newest request."""
+        name, _, future = self.asked[-1]
+        kind = ResetWorld.Response if name == "sim/reset" else SetBool.Response
+        response = kind(success=success, message=message)
+        if name == "sim/reset":
+            response.stamp = Time(sec=7)
+        future.set_result(response)
+
+
+def test_the_world_alone_is_asked_for_the_seed() -> None:
+    case = Case(arm=False)
+    case.resetter.begin(5)
+    case.resetter.poll(None, 1.0)
+    assert [(name, request.seed) for name, request, _ in case.asked] == [("sim/reset", 5)]
+    case.answer()
+    assert case.done == [7_000_000_000]
+
+
+def test_an_arm_with_a_driver_is_stopped_before_and_let_go_on_after() -> None:
+    case = Case(arm=True)
+    case.resetter.begin(5)
+    case.resetter.poll(None, 1.0)
+    for _ in range(3):
+        assert not case.done
+        case.answer()
+    assert [name for name, _, _ in case.asked] == ["follower/estop", "sim/reset", "follower/estop"]
+    assert [case.asked[index][1].data for index in (0, 2)] == [True, False]
+    assert case.done == [7_000_000_000]
+
+
+def test_a_refusal_is_said_and_asked_again_where_it_came() -> None:
+    case = Case(arm=True)
+    case.resetter.begin(5)
+    case.resetter.poll(None, 1.0)
+    case.answer()
+    case.answer(success=False, message="no such world")
+    assert case.complaints == ["no reset: no such world"]
+    case.resetter._asked_s = 0.0  # long ago
+    case.resetter.poll(None, 1.0)
+    assert [name for name, _, _ in case.asked] == ["follower/estop", "sim/reset", "sim/reset"]
+
+
+def test_an_answer_after_a_cancel_does_not_count() -> None:
+    case = Case(arm=True)
+    case.resetter.begin(5)
+    case.resetter.poll(None, 1.0)
+    case.resetter.cancel()
+    case.answer()
+    assert len(case.asked) == 1 and not case.done
