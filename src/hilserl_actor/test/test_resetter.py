@@ -30,7 +30,8 @@ class Case:
     def __init__(self, arm: bool) -> None:
         self.asked, self.done, self.complaints = [], [], []
         services = Service("sim/reset", self.asked), Service("follower/estop", self.asked)
-        self.resetter = Resetter(services[0], np.zeros(6), self.done.append, self.complaints.append, services[1] if arm else None)
+        calls = self.done.append, self.complaints.append
+        self.resetter = Resetter(services[0], np.zeros(6), *calls, services[1] if arm else None)
 
     def answer(self, success: bool = True, message: str = "") -> None:
         """The newest request."""

@@ -16,7 +16,7 @@ _LARGEST_NM = (*(scene.ARM_TORQUE,) * 5, 2 * scene.GRIPPER_TORQUE)
 
 
 class WorldPlant:
-    """Moves a world's arm by its servos' set points and torques. Whoever else looks at the world must hold the emulator still."""
+    """Moves a world's arm by its servos' set points and torques. Who else looks at the world must hold the emulator still."""
 
     def __init__(self, world: World) -> None:
         self._world = world
