@@ -27,10 +27,8 @@ class State(Enum):
 class HandoverConfig:
     """When leader and person take turns. Each field is a parameter `handover.<field>`."""
 
-    follow_velocity_rad_s: float = described(1.0, "No joint follows the robot faster.", minimum=0.05, maximum=6.0)
-    torque: float = described(
-        0.5, "Share of its largest torque that a joint uses while it follows.", minimum=0.05, maximum=1.0
-    )
+    follow_velocity_rad_s: float = described(1.0, "No joint follows the robot faster.", minimum=0.05, maximum=3.0)
+    torque: float = described(0.5, "Share of its largest torque that a joint uses while it follows.", minimum=0.05, maximum=1.0)
     hold_rad: float = described(
         0.2, "A joint farther than this from its goal is in the person's hand.", minimum=0.02, maximum=1.0
     )
@@ -82,7 +80,7 @@ class Handover:
         return self._ask(State.FREE)
 
     def hand_back(self) -> bool:
-        """Follow again from the next cycle on, as at an episode's reset. False while it is limp; it then follows when it can."""
+        """Follow again from the next cycle on, as at an episode's reset. False while it is limp: it will as soon as it can."""
         return self._ask(State.FOLLOWING)
 
     def _ask(self, state: State) -> bool:
@@ -145,7 +143,7 @@ class Handover:
         return 0.0 < self.config.rest_s <= now_s - self._still_s and self._moved
 
     def _approach(self, robot: np.ndarray, elapsed_s: float) -> np.ndarray:
-        """The next goal, one step towards the robot's joints."""
-        reach = self.config.follow_velocity_rad_s * elapsed_s
+        """The next goal, one step towards the robot's joints, too short to look like a hand that holds it back."""
+        reach = min(self.config.follow_velocity_rad_s * elapsed_s, self.config.hold_rad / 2)
         self._goal = self._goal + np.clip(np.clip(robot, self._lower, self._upper) - self._goal, -reach, reach)
         return self._goal.copy()

@@ -56,7 +56,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
         self._mirrored: Time | None = None
         self._episode: tuple[str, int] | None = None
         self._said: tuple[State, str] | None = None
-        self._teleop_s = 0.0  # when it is due
+        self._said_s = self._due_s = 0.0  # when `teleop` was published last, and is to be next
         self._joints = self.create_publisher(JointState, "leader/joint_states", qos.recorded(qos.JOINT_STATES))
         self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
         if self.params.mode == "mirror":
@@ -106,8 +106,8 @@ class LeaderNode(BaseNode[LeaderParameters]):
             return
         if self.params.mode == "mirror":
             self._mirror(report, robot)
-        elif now_s >= self._teleop_s:
-            self._teleop_s = now_s + self.task.tick_s
+        elif now_s >= self._due_s:
+            self._said_s, self._due_s = now_s, now_s + self.task.tick_s
             self._publish_teleop(report, robot, now_s)
 
     def _mirror(self, report: Report, robot: _Heard) -> None:
@@ -145,10 +145,10 @@ class LeaderNode(BaseNode[LeaderParameters]):
         self._robot = self._hear(positions, message.header.stamp, "joint_states") or self._robot
 
     def _on_command(self, message: JointTrajectory) -> None:
-        """Where the robot's target is now. The next `teleop` comes half a tick later: behind it, before the actor's next tick."""
+        """Where the robot's target is now. The next `teleop` comes half a tick later: before the actor's next tick."""
         positions = dict(zip(message.joint_names, message.points[-1].positions if message.points else (), strict=False))
         self._commanded = self._hear(positions, message.header.stamp, "joint_command") or self._commanded
-        self._teleop_s = time.monotonic() + 0.5 * self.task.tick_s
+        self._due_s = min(time.monotonic() + 0.5 * self.task.tick_s, self._said_s + 1.5 * self.task.tick_s)
 
     def _hear(self, positions: dict[str, float], stamp: Time, topic: str) -> _Heard | None:
         joints = np.array([positions.get(joint, np.nan) for joint in JOINTS])

@@ -19,8 +19,8 @@ from so101_driver.leader import Leader, Report
 from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
 from so101_sim.bus.memory import Address
 
-LONG_S = 30.0
-CONFIG = HandoverConfig(follow_velocity_rad_s=6.0, rest_s=0.0, state_timeout_s=5.0, retry_s=0.05)
+LONG_S = 120.0
+CONFIG = HandoverConfig(follow_velocity_rad_s=2.0, rest_s=0.0, state_timeout_s=5.0, retry_s=0.05)
 ROBOT = np.full(6, 0.3)
 
 
@@ -97,7 +97,7 @@ def test_opened_it_lets_go_whatever_a_program_before_it_left(calibration, tmp_pa
 
 def test_it_follows_the_robot_with_little_torque(following):
     memory = following.emulator.servo(2).memory
-    assert memory.word(Address.TORQUE_LIMIT) == 500 and memory.word(46) == round(6.0 * 1.25 * 652)
+    assert memory.word(Address.TORQUE_LIMIT) == 500 and memory.word(46) == round(2.0 * 1.25 * 652)
     following.robot = np.full(6, -0.1)
     assert following.until(near(-0.1)).state is State.FOLLOWING
 
