@@ -18,5 +18,10 @@ setup(
     maintainer_email="maintainers@reach-grasp.example",
     description="The real SO-101 arm",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["follower_node = so101_driver.follower_node:main"]},
+    entry_points={
+        "console_scripts": [
+            "follower_node = so101_driver.follower_node:main",
+            "leader_node = so101_driver.leader_node:main",
+        ]
+    },
 )

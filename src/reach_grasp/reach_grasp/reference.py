@@ -31,8 +31,9 @@ from reward_classifier_node.model import Classifier, Shape
 from reward_classifier_node.node_settings import ClassifierNodeParameters
 from reward_classifier_node.settings import ClassifierSettings
 from reward_classifier_node.trunk import new_trunk
+from so101_driver.handover import HandoverConfig
 from so101_driver.safety_config import SafetyConfig
-from so101_driver.settings import FollowerParameters
+from so101_driver.settings import FollowerParameters, LeaderParameters
 from so101_sim.config import WorldConfig
 from so101_sim.operator import OperatorConfig
 from so101_sim.operator_node import OperatorParameters
@@ -55,6 +56,8 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("operator: the person", "person.", OperatorConfig),
     ("follower: the real arm", "", FollowerParameters),
     ("follower: what a command passes", "safety.", SafetyConfig),
+    ("leader: the arm in the person's hand", "", LeaderParameters),
+    ("leader: who drives", "handover.", HandoverConfig),
 )
 TEXTS = {
     "/clock": "Simulated time.",

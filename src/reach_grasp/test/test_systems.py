@@ -95,7 +95,7 @@ def test_arguments_reach_the_nodes(tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"sim": "false"}, "camera, leader of the real arm, not part of this version; use sim:=true"),
+        ({"sim": "false"}, "camera of the real arm, not part of this version; use sim:=true"),
         ({"sim": "maybe"}, "sim is 'maybe', allowed is true or false"),
         ({"seed": "x"}, "seed is 'x', allowed is a whole number"),
         ({"log_level": "loud"}, "log_level is 'loud', allowed is one of debug"),

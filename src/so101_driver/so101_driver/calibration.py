@@ -74,7 +74,12 @@ def calibration_folder(kind: str) -> Path:
 
 
 def find_calibration(kind: str, name: str) -> Path:
-    """The file of an arm, at its place of today or of older versions of LeRobot. Raises CalibrationError when there is none."""
+    """The file of an arm, at its place of today or of older versions of LeRobot. Raises CalibrationError when there is none.
+
+    name: what LeRobot calls the arm, or the path of a .json file, which is returned as it is.
+    """
+    if (file := Path(name).expanduser()).suffix == ".json":
+        return file
     places = [_root() / folder / f"{name}.json" for folder in _FOLDERS[kind]]
     for place in places:
         if place.is_file():

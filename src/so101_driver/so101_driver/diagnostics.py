@@ -1,52 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the follower says of itself on `diagnostics`: the arm, its bus, each servo."""
+"""What an arm's node says of itself on `diagnostics`: the arm, its bus, each servo."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from so101_driver.answers import Fault
+from so101_driver.bus import Bus, Health
 from so101_driver.follower import Follower
+from so101_driver.handover import State
+from so101_driver.leader import Leader
 from so101_driver.pace import Pace
+
+_Faults = Counter[tuple[int, Fault]]
 
 
 def statuses(name: str, follower: Follower | None, pace: Pace, active: bool) -> list[DiagnosticStatus]:
-    """One status of the arm and its bus, and one of each servo that has been heard."""
+    """One status of the follower and its bus, and one of each servo that has been heard."""
     if follower is None:
         return [DiagnosticStatus(name=f"{name}: arm", level=DiagnosticStatus.STALE, message="not configured")]
-    safety = follower.safety
-    faults = follower.bus.faults.copy() if follower.bus is not None else Counter()
-    kinds: Counter[str] = Counter()
-    for (_, fault), count in faults.items():
-        kinds[f"bus: {fault.value}"] += count
+    safety, faults = follower.safety, _faults(follower.bus)
     values = {
         "stopped": safety.stopped or "no",
         "busy_ms": f"{pace.busy_ms():.2f}",
         "jitter_p99_ms": f"{pace.jitter_ms():.2f}",
         "missed_cycles": pace.missed,
-        **{
-            f"bus: {kind.value}": sum(n for (_, which), n in faults.items() if which is kind) for kind in {k for _, k in faults}
-        },
+        **_by_kind(faults),
         **dict(sorted(safety.counts.items())),
     }
     level = DiagnosticStatus.OK if active and safety.stopped is None else DiagnosticStatus.WARN
     message = (f"stopped: {safety.stopped}" if safety.stopped else "ready") if active else "not active"
-    found = [_status(f"{name}: arm", level, message, values)]
-    for servo, health in sorted(follower.health.items()):
-        own = {fault.value: count for (which, fault), count in faults.items() if which == servo}
+    return [_status(f"{name}: arm", level, message, values), *_servos(name, follower.health, faults)]
+
+
+def leader_statuses(name: str, leader: Leader) -> list[DiagnosticStatus]:
+    """One status of the leader and its bus, and one of each servo that has been heard."""
+    handover, faults = leader.handover, _faults(leader.connection.bus)
+    values = {
+        "state": handover.state.value,
+        "take_overs": handover.take_overs,
+        "cycles": leader.cycles,
+        "incomplete_cycles": leader.incomplete,
+        "torque_unconfirmed": ", ".join(map(str, leader.unconfirmed)) or "none",
+        **_by_kind(faults),
+    }
+    well = handover.state is not State.LIMP and not leader.unconfirmed
+    message = handover.state.value + (f": {handover.reason}" if handover.reason else "")
+    level = DiagnosticStatus.OK if well else DiagnosticStatus.WARN
+    return [_status(f"{name}: arm", level, message, values), *_servos(name, leader.connection.health, faults)]
+
+
+def _faults(bus: Bus | None) -> _Faults:
+    return bus.faults.copy() if bus is not None else Counter()
+
+
+def _by_kind(faults: _Faults) -> dict[str, int]:
+    kinds: Counter[str] = Counter()
+    for (_, fault), count in faults.items():
+        kinds[f"bus: {fault.value}"] += count
+    return dict(kinds)
+
+
+def _servos(name: str, heard: Mapping[int, Health], faults: _Faults) -> list[DiagnosticStatus]:
+    found = []
+    for servo, health in sorted(heard.items()):
         values = {
             "load": f"{health.load:.3f}",
             "voltage_v": health.voltage_v,
             "temperature_c": health.temperature_c,
             "current_a": f"{health.current_a:.2f}",
-            **own,
+            **{fault.value: count for (which, fault), count in faults.items() if which == servo},
         }
         level = DiagnosticStatus.WARN if health.status else DiagnosticStatus.OK
         found.append(_status(f"{name}: servo {servo}", level, f"status {health.status}", values))
     return found
 
 
-def _status(name: str, level: bytes, message: str, values: dict[str, object]) -> DiagnosticStatus:
+def _status(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
     pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
     return DiagnosticStatus(name=name, level=level, message=message, values=pairs)

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import array
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -22,7 +20,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from hilserl_ros import qos
-from hilserl_ros.convert import to_ns, to_stamp
+from hilserl_ros.convert import to_ns
 from hilserl_ros.node import BaseNode, main_of
 from hilserl_ros.realtime import take_precedence
 from so101_driver.arm import Command
@@ -31,6 +29,7 @@ from so101_driver.diagnostics import statuses
 from so101_driver.errors import DriverError
 from so101_driver.finder import find_port, usb_serial_of
 from so101_driver.follower import Follower, Report
+from so101_driver.joint_state import joint_state, stamp_of
 from so101_driver.lockstep import Lockstep
 from so101_driver.pace import Pace
 from so101_driver.safety_config import SafetyConfig
@@ -90,9 +89,7 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         """Open the port and check everything; the arm stays as it is."""
         params = self.params
         try:
-            file = Path(params.calibration).expanduser()
-            if file.suffix != ".json":
-                file = find_calibration("follower", params.calibration)
+            file = find_calibration("follower", params.calibration)
             options = {"reply_timeout_s": params.reply_timeout_s, "retries": params.retries}
             if self._lockstep is not None:
                 options["clock"] = self._lockstep.clock
@@ -158,8 +155,7 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
             with self._lock:
                 report = self._follower.cycle(now_s, self._take_command(now_s))
             if report.fresh:
-                age_ns = round((time.monotonic() - report.time_s) * 1e9)
-                self._publish(report, self.get_clock().now().nanoseconds - age_ns)
+                self._publish(report, stamp_of(self.get_clock(), report.time_s))
             self._say(report)
 
     def _on_clock(self, message: ClockMessage) -> None:
@@ -175,13 +171,8 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
             return command and replace(command, age_s=command.age_s + max(0.0, now_s - self._come_s))
 
     def _publish(self, report: Report, stamp_ns: int) -> None:
-        message = JointState(name=list(self._follower.limits.joints))
-        message.header.stamp = to_stamp(stamp_ns)
-        message.position = array.array("d", report.positions)
-        message.velocity = array.array("d", report.velocities)
-        if any(self.params.torque_nm):
-            message.effort = array.array("d", report.loads * self.params.torque_nm)
-        self._joints.publish(message)
+        efforts = report.loads * self.params.torque_nm if any(self.params.torque_nm) else None
+        self._joints.publish(joint_state(stamp_ns, report.positions, report.velocities, efforts))
 
     def _say(self, report: Report) -> None:
         decision, log = report.decision, self.get_logger()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The follower's parameter table; those of `SafetyConfig` are `safety.*`."""
+"""The parameter tables of follower and leader; those of `SafetyConfig` are `safety.*`, of `HandoverConfig` `handover.*`."""
 
 from __future__ import annotations
 
@@ -45,3 +45,24 @@ class FollowerParameters:
             raise ValueError(f"home_rad has {len(self.home_rad)} values, expected 6, one per joint")
         if len(self.torque_nm) != 6:
             raise ValueError(f"torque_nm has {len(self.torque_nm)} values, expected 6, one per joint")
+
+
+@dataclass(frozen=True)
+class LeaderParameters:
+    """Parameters of the leader node."""
+
+    port: str = parameter("", "Serial port of the arm; empty: the USB port with servos 1 to 6, or that of usb_serial.")
+    usb_serial: str = parameter("", "Serial number of the arm's USB adapter, by which it is found under any name.")
+    calibration: str = parameter("leader", "Name of the arm, as LeRobot calibrated it, or the path of a calibration file.")
+    write_calibration: bool = parameter(False, "Write that calibration into the servos.")
+    rate_hz: float = parameter(100.0, "Cycles of reading, deciding and writing.", minimum=10.0, maximum=200.0)
+    reply_timeout_s: float = parameter(
+        0.004, "How long a servo's answer may take beyond its time on the wire.", minimum=0.0005, maximum=10.0
+    )
+    retries: int = parameter(1, "How often a servo that did not answer is asked again in the same cycle.", minimum=0, maximum=5)
+    mode: str = parameter(
+        "teleop",
+        "What a person who drives moves: teleop, in the policy's action space, for an actor; mirror, the robot's joints.",
+        choices=("teleop", "mirror"),
+    )
+    release: bool = parameter(True, "Let go when the node ends; else a leader that follows stays stiff.")

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An arm's bus that may be unplugged and come back, and what was last read of its joints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from so101_driver.bus import Bus, Health
+from so101_driver.errors import BusError, PortLostError
+from so101_driver.limits import Limits
+
+UNPLUGGED = "the arm was unplugged"
+_RECONNECT_S = 0.5
+
+
+class Connection:
+    """Not for use from several threads at once.
+
+    bus: None while there is none. health: what its servos said last, by id. positions, velocities: (J,) rad, rad/s, NaN
+    before all joints were read, the oldest of them at time_s on the steady clock.
+    """
+
+    def __init__(self, find: Callable[[], str], limits: Limits, *, reply_timeout_s: float = 0.004, retries: int = 1) -> None:
+        """find: gives the arm's port, also after it was plugged in elsewhere."""
+        self.limits = limits
+        self.bus: Bus | None = None
+        self.health: dict[int, Health] = {}
+        self.positions = np.full(len(limits.joints), math.nan)
+        self.velocities, self.time_s = self.positions.copy(), 0.0
+        self._find, self._options = find, {"reply_timeout_s": reply_timeout_s, "retries": retries}
+        self._tried_s = -math.inf
+
+    def open(self, prepare: Callable[[Bus], None]) -> None:
+        """Open the port, see that all servos are there, prepare them. Raises a DriverError that says what is wrong."""
+        bus = self._opened()
+        try:
+            with bus.patiently():
+                bus.check()
+                prepare(bus)
+        except BaseException:
+            bus.close()
+            raise
+        self.bus = bus
+
+    def close(self) -> None:
+        """Close the port; the servos go on as they are."""
+        self.health.clear()
+        if self.bus is not None:
+            self.bus.close()
+            self.bus = None
+
+    def look(self, now_s: float) -> bool:
+        """Read all joints and one servo's health; whether all joints are new.
+
+        Never raises because of the bus: a port that is lost is closed and looked for now and then.
+        """
+        if self.bus is None:
+            self._reconnect(now_s)
+        if self.bus is None:
+            return False
+        try:
+            return self._read(self.bus)
+        except PortLostError:
+            self.close()
+            return False
+
+    def _read(self, bus: Bus) -> bool:
+        cycle = bus.read_state()
+        if (health := bus.read_health()) is not None:
+            self.health[health.servo] = health
+        samples = cycle.samples
+        if len(samples) == len(self.limits.servos):
+            self.positions = self.limits.to_rad({servo: sample.position for servo, sample in samples.items()})
+            self.velocities = self.limits.to_velocity({servo: sample.velocity for servo, sample in samples.items()})
+            self.time_s = min(sample.time_s for sample in samples.values())
+        return cycle.fresh
+
+    def _reconnect(self, now_s: float) -> None:
+        if now_s - self._tried_s < _RECONNECT_S:
+            return
+        self._tried_s = now_s
+        try:
+            self.bus = self._opened()
+        except BusError:
+            return
+
+    def _opened(self) -> Bus:
+        bus = Bus(self._find(), self.limits.servos, **self._options)
+        bus.open()
+        return bus

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who drives: the leader follows the robot, or the person moves it freely. Torque is on only while it follows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from hilserl_core.fields import described, tidy
+from so101_driver.errors import SafetyError
+
+_LONGEST_S = 0.1  # a longer pause between two cycles counts as this one
+
+
+class State(Enum):
+    """What the leader does."""
+
+    LIMP = "limp"  # no torque, nobody drives: there is nothing to follow, or no way to
+    FOLLOWING = "following"  # its goals follow the robot
+    FREE = "free"  # no torque, the person drives
+
+
+@dataclass(frozen=True)
+class HandoverConfig:
+    """When leader and person take turns. Each field is a parameter `handover.<field>`."""
+
+    follow_velocity_rad_s: float = described(1.0, "No joint follows the robot faster.", minimum=0.05, maximum=3.0)
+    torque: float = described(0.5, "Share of its largest torque that a joint uses while it follows.", minimum=0.05, maximum=1.0)
+    hold_rad: float = described(
+        0.2, "A joint farther than this from its goal is in the person's hand.", minimum=0.02, maximum=1.0
+    )
+    hold_s: float = described(0.1, "For so long, then the person drives.", minimum=0.0, maximum=2.0)
+    rest_rad: float = described(0.02, "A leader whose joints move less than this is at rest.", minimum=0.002, maximum=0.5)
+    rest_s: float = described(
+        2.0, "At rest for so long after it was moved, it follows again; 0: only when it is told to.", minimum=0.0, maximum=60.0
+    )
+    follower_timeout_s: float = described(
+        0.5, "With joint_states of the robot older than this it lets go.", minimum=0.05, maximum=10.0
+    )
+    state_timeout_s: float = described(
+        0.25, "With positions of its own older than this it lets go.", minimum=0.02, maximum=10.0
+    )
+    retry_s: float = described(0.5, "After a servo did not switch on it waits for so long.", minimum=0.05, maximum=10.0)
+
+    def __post_init__(self) -> None:
+        tidy(self, "handover", SafetyError)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is known in one cycle. leader: (J,) rad, measured leader_age_s ago. robot: (J,) rad, None before it was heard."""
+
+    leader: np.ndarray
+    leader_age_s: float
+    robot: np.ndarray | None
+    robot_age_s: float = 0.0
+
+
+class Handover:
+    """Called once per cycle. It begins limp, and follows as soon as it can. reason: why it is limp, empty otherwise."""
+
+    def __init__(self, lower: np.ndarray, upper: np.ndarray, config: HandoverConfig | None = None) -> None:
+        """lower, upper: (J,) rad, where the leader's goals may be."""
+        self.config = config or HandoverConfig()
+        self.state, self.reason = State.LIMP, "it has just begun"
+        self.take_overs = 0
+        self._lower, self._upper = lower, upper
+        self._asked: State | None = None
+        self._goal = np.zeros_like(lower)
+        self._last_s: float | None = None
+        self._off_s: float | None = None  # since when a joint has been away from its goal
+        self._anchor, self._still_s, self._moved = self._goal, 0.0, False
+        self._barred_s, self._failure = -math.inf, ""
+
+    def take_over(self) -> bool:
+        """The person wants to drive, from the next cycle on. False while it is limp."""
+        return self._ask(State.FREE)
+
+    def hand_back(self) -> bool:
+        """Follow again from the next cycle on, as at an episode's reset. False while it is limp: it will as soon as it can."""
+        return self._ask(State.FOLLOWING)
+
+    def _ask(self, state: State) -> bool:
+        self._asked = None if self.state is State.LIMP else state
+        return self._asked is not None
+
+    def fail(self, now_s: float, why: str) -> None:
+        """A servo did not switch on: limp for a while."""
+        self.state, self.reason = State.LIMP, why
+        self._barred_s, self._failure = now_s + self.config.retry_s, why
+
+    def step(self, now_s: float, sight: Sight) -> np.ndarray | None:
+        """The goal (J,) rad of this cycle, None for no torque. now_s: steady clock."""
+        elapsed_s = 0.0 if self._last_s is None else min(max(0.0, now_s - self._last_s), _LONGEST_S)
+        self._last_s = now_s
+        asked, self._asked = self._asked, None
+        self.reason = self._lacking(now_s, sight)
+        if self.reason:
+            self.state = State.LIMP
+        elif self.state is State.LIMP:
+            self._follow(sight.leader)
+        elif self.state is State.FOLLOWING:
+            if self._held(now_s, sight.leader) or asked is State.FREE:
+                self._let_drive(now_s, sight.leader, moved=asked is None)
+        elif self._rested(now_s, sight.leader) or asked is State.FOLLOWING:
+            self._follow(sight.leader)
+        return self._approach(sight.robot, elapsed_s) if self.state is State.FOLLOWING else None
+
+    def _lacking(self, now_s: float, sight: Sight) -> str:
+        """Why it cannot be driven and cannot follow; empty when it can."""
+        if not (sight.leader_age_s <= self.config.state_timeout_s and np.isfinite(sight.leader).all()):
+            return "the leader's joints are not known"
+        if sight.robot is None:
+            return "no joint_states of the robot yet"
+        if sight.robot_age_s > self.config.follower_timeout_s:
+            return f"no joint_states of the robot for {self.config.follower_timeout_s:g} s"
+        return self._failure if now_s < self._barred_s else ""
+
+    def _follow(self, leader: np.ndarray) -> None:
+        self.state, self._off_s = State.FOLLOWING, None
+        self._goal = np.clip(leader, self._lower, self._upper)
+
+    def _let_drive(self, now_s: float, leader: np.ndarray, moved: bool) -> None:
+        self.state = State.FREE
+        self.take_overs += 1
+        self._anchor, self._still_s, self._moved = leader, now_s, moved
+
+    def _held(self, now_s: float, leader: np.ndarray) -> bool:
+        """Whether a hand has kept a joint away from the goal of the cycle before for long enough."""
+        if np.abs(leader - self._goal).max() <= self.config.hold_rad:
+            self._off_s = None
+            return False
+        self._off_s = now_s if self._off_s is None else self._off_s
+        return now_s - self._off_s >= self.config.hold_s
+
+    def _rested(self, now_s: float, leader: np.ndarray) -> bool:
+        """Whether it was moved and has been still since. Without having been moved the person may still be on the way."""
+        if np.abs(leader - self._anchor).max() > self.config.rest_rad:
+            self._anchor, self._still_s, self._moved = leader, now_s, True
+        return 0.0 < self.config.rest_s <= now_s - self._still_s and self._moved
+
+    def _approach(self, robot: np.ndarray, elapsed_s: float) -> np.ndarray:
+        """The next goal, one step towards the robot's joints, too short to look like a hand that holds it back."""
+        reach = min(self.config.follow_velocity_rad_s * elapsed_s, self.config.hold_rad / 2)
+        self._goal = self._goal + np.clip(np.clip(robot, self._lower, self._upper) - self._goal, -reach, reach)
+        return self._goal.copy()

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The leader arm as a node. Who drives is decided in handover.py, what is said to its servos in leader.py."""
+
+from __future__ import annotations
+
+import array
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import JointState
+from std_srvs.srv import SetBool
+from trajectory_msgs.msg import JointTrajectory
+
+from hilserl_core.kinematics import Kinematics
+from hilserl_interfaces.msg import EpisodeStatus, TeleopCommand
+from hilserl_ros import qos
+from hilserl_ros.convert import joint_command, joint_maps
+from hilserl_ros.node import BaseNode, NodeError, main_of
+from hilserl_ros.realtime import take_precedence
+from so101_description import JOINTS, urdf_path
+from so101_driver.calibration import find_calibration, read_calibration
+from so101_driver.diagnostics import leader_statuses
+from so101_driver.errors import DriverError
+from so101_driver.finder import find_port, usb_serial_of
+from so101_driver.handover import HandoverConfig, State
+from so101_driver.joint_state import joint_state, stamp_of
+from so101_driver.leader import Leader, Report
+from so101_driver.settings import LeaderParameters
+from so101_driver.steering import steer
+
+_COMMAND_TICKS = 3  # for so long the last command is where the robot's target is
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """Joints (J,) rad out of a message with a stamp, come at come_s on the steady clock."""
+
+    joints: np.ndarray
+    stamp: Time
+    come_s: float
+
+
+class LeaderNode(BaseNode[LeaderParameters]):
+    """Reads, decides and writes in one timer, between whose calls messages come: nothing happens at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__("leader", LeaderParameters, {"handover.": HandoverConfig})
+        self._usb_serial = self.params.usb_serial or None
+        self._kinematics = Kinematics(urdf_path(), JOINTS)
+        self._robot: _Heard | None = None
+        self._commanded: _Heard | None = None
+        self._mirrored: Time | None = None
+        self._episode: tuple[str, int] | None = None
+        self._said: tuple[State, str] | None = None
+        self._said_s = self._due_s = 0.0  # when `teleop` was published last, and is to be next
+        self._joints = self.create_publisher(JointState, "leader/joint_states", qos.recorded(qos.JOINT_STATES))
+        self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
+        if self.params.mode == "mirror":
+            self._command = self.create_publisher(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
+        else:
+            self._teleop = self.create_publisher(TeleopCommand, "teleop", qos.recorded(qos.TELEOP))
+            self.create_subscription(JointTrajectory, "joint_command", self._on_command, qos.JOINT_COMMAND)
+        self.create_subscription(JointState, "joint_states", self._on_robot, qos.JOINT_STATES)
+        self.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.STATUS)
+        self.create_service(SetBool, "~/set_free", self._on_set_free)
+        self._leader = self._opened()
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0 / self.params.rate_hz, self._cycle, clock=steady)
+        self.create_timer(1.0, self._report, clock=steady)
+        self.get_logger().info(f"runs with {take_precedence()}")
+
+    def _opened(self) -> Leader:
+        params = self.params
+        try:
+            file = find_calibration("leader", params.calibration)
+            options = {"reply_timeout_s": params.reply_timeout_s, "retries": params.retries}
+            leader = Leader(self._find, read_calibration(file), self.tables["handover."], **options)
+            leader.open(params.write_calibration)
+        except DriverError as error:
+            raise NodeError(f"the leader cannot be used: {error}") from error
+        port = leader.connection.bus.port_name
+        self._usb_serial = self._usb_serial or usb_serial_of(port)
+        self.get_logger().info(f"found the leader on {port}, calibrated by {file}")
+        return leader
+
+    def _find(self) -> str:
+        """The port; once the adapter's serial number is known, by that alone: another arm may have the old name."""
+        if self.params.port and not self._usb_serial:
+            return self.params.port
+        return find_port(self._usb_serial)
+
+    # The cycle --------------------------------------------------------------------------------------------------------
+
+    def _cycle(self) -> None:
+        now_s, robot = time.monotonic(), self._robot
+        known = (robot.joints, now_s - robot.come_s) if robot else ()
+        report = self._leader.cycle(now_s, *known)
+        if report.fresh:
+            stamp_ns = stamp_of(self.get_clock(), report.time_s)
+            self._joints.publish(joint_state(stamp_ns, report.positions, report.velocities))
+        self._say()
+        if robot is None:
+            return
+        if self.params.mode == "mirror":
+            self._mirror(report, robot)
+        elif now_s >= self._due_s:
+            self._said_s, self._due_s = now_s, now_s + self.task.tick_s
+            self._publish_teleop(report, robot, now_s)
+
+    def _mirror(self, report: Report, robot: _Heard) -> None:
+        """Each observation of the robot is answered once, while the person drives."""
+        if report.state is State.FREE and report.fresh and robot.stamp != self._mirrored:
+            self._mirrored = robot.stamp
+            joints = dict(zip(JOINTS, report.positions, strict=True))
+            self._command.publish(joint_command(robot.stamp, joints, 1.0 / self.params.rate_hz))
+
+    def _publish_teleop(self, report: Report, robot: _Heard, now_s: float) -> None:
+        message = TeleopCommand(active=report.state is State.FREE)
+        message.header.stamp = robot.stamp
+        if message.active:
+            commanded = self._commanded
+            recent = commanded is not None and now_s - commanded.come_s < _COMMAND_TICKS * self.task.tick_s
+            target = commanded.joints if recent else robot.joints
+            message.action = array.array("f", steer(report.positions, target, self.task, self._kinematics))
+        self._teleop.publish(message)
+
+    def _say(self) -> None:
+        handover = self._leader.handover
+        said = (handover.state, handover.reason)
+        if said != self._said:
+            self._said = said
+            text = handover.state.value + (f": {handover.reason}" if handover.reason else "")
+            self.get_logger().info(text)
+        if unconfirmed := self._leader.unconfirmed:
+            which = ", ".join(map(str, unconfirmed))
+            self.get_logger().warning(f"servo {which} did not confirm its torque; tried again", throttle_duration_sec=5.0)
+
+    # Messages and services --------------------------------------------------------------------------------------------
+
+    def _on_robot(self, message: JointState) -> None:
+        positions, _ = joint_maps(message)
+        self._robot = self._hear(positions, message.header.stamp, "joint_states") or self._robot
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        """Where the robot's target is now. The next `teleop` comes half a tick later: before the actor's next tick."""
+        positions = dict(zip(message.joint_names, message.points[-1].positions if message.points else (), strict=False))
+        self._commanded = self._hear(positions, message.header.stamp, "joint_command") or self._commanded
+        self._due_s = min(time.monotonic() + 0.5 * self.task.tick_s, self._said_s + 1.5 * self.task.tick_s)
+
+    def _hear(self, positions: dict[str, float], stamp: Time, topic: str) -> _Heard | None:
+        joints = np.array([positions.get(joint, np.nan) for joint in JOINTS])
+        if np.isfinite(joints).all():
+            return _Heard(joints, stamp, time.monotonic())
+        self.get_logger().error(f"{topic} lacks joints: {positions}; it is ignored", throttle_duration_sec=5.0)
+        return None
+
+    def _on_episode(self, message: EpisodeStatus) -> None:
+        """An episode begins: the leader goes where the robot goes."""
+        episode = (message.run_id, message.episode)
+        if message.phase == EpisodeStatus.RESETTING or self._episode not in (None, episode):
+            self._leader.handover.hand_back()
+        self._episode = episode
+
+    def _on_set_free(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        handover = self._leader.handover
+        response.success = handover.take_over() if request.data else handover.hand_back()
+        if response.success:
+            response.message = "the person drives" if request.data else "it follows the robot"
+        else:
+            response.message = f"the leader is limp: {handover.reason}"
+        return response
+
+    # Now and then -----------------------------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        message = DiagnosticArray(status=leader_statuses(self.get_name(), self._leader))
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    def close(self) -> None:
+        """Let go, unless told otherwise, and give the port back."""
+        try:
+            if self.params.release:
+                self._leader.let_go()
+        except DriverError as error:
+            self.get_logger().error(str(error))
+        self._leader.close()
+
+
+main = main_of(LeaderNode)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The leader as a process over DDS, on an emulated arm; the test plays the robot, the actor and the person's hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from ament_index_python.packages import get_package_prefix
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import JointState
+from std_srvs.srv import SetBool
+from trajectory_msgs.msg import JointTrajectory
+
+from hilserl_core.kinematics import Kinematics
+from hilserl_core.task import TaskSpec
+from hilserl_interfaces.msg import EpisodeStatus, TeleopCommand
+from hilserl_ros import qos
+from hilserl_ros.convert import joint_command, to_ns
+from so101_description import JOINTS, urdf_path
+from so101_driver import motors
+from so101_driver.bus import Bus
+from so101_driver.calibration import write_calibration
+from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
+from so101_sim.bus.memory import Address
+
+LONG_S = 120.0
+ROBOT = np.array([0.0, -0.5, 0.6, 1.2, 0.3, 0.2])  # within the task's workspace
+
+
+class Station:
+    """An emulated leader with its calibration, a robot that stands where it is told to, and what the leader says."""
+
+    def __init__(self, folder: Path, calibration, domain: int) -> None:
+        mountings, self.arm = standard_arm()
+        self.emulator = BusEmulator(self.arm, mountings, line=INSTANT, port=folder / "arm")
+        self.emulator.start()
+        with Bus(self.emulator.device, reply_timeout_s=LONG_S) as bus:
+            motors.store_calibration(bus, calibration)
+        self.file, self.port, self.domain = folder / "mine.json", folder / "arm", domain
+        write_calibration(self.file, calibration)
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node("station", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.joints: JointState | None = None
+        self.teleop: TeleopCommand | None = None
+        self.commands: list[JointTrajectory] = []
+        self.message = ""
+        self.robot: np.ndarray | None = ROBOT
+        self.told: list[int] = []  # stamps of the robot's joints [ns]
+        self.state = self.node.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
+        self.command = self.node.create_publisher(JointTrajectory, "joint_command", qos.JOINT_COMMAND)
+        self.episode = self.node.create_publisher(EpisodeStatus, "episode/status", qos.STATUS)
+        subscribe = self.node.create_subscription
+        subscribe(JointState, "leader/joint_states", lambda message: setattr(self, "joints", message), qos.JOINT_STATES)
+        subscribe(TeleopCommand, "teleop", lambda message: setattr(self, "teleop", message), qos.TELEOP)
+        subscribe(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
+        self.process: subprocess.Popen | None = None
+
+    def _note(self, message: DiagnosticArray) -> None:
+        self.message = next(status.message for status in message.status if status.name == "leader: arm")
+
+    def start(self, *parameters: str) -> subprocess.Popen:
+        given = (f"port:={self.port}", f"calibration:={self.file}", "reply_timeout_s:=10.0", "handover.rest_s:=0.0")
+        patient = ("handover.state_timeout_s:=10.0", "handover.follower_timeout_s:=10.0")
+        command = [str(Path(get_package_prefix("so101_driver")) / "lib/so101_driver/leader_node"), "--ros-args"]
+        command += [word for text in (*given, *patient, *parameters) for word in ("-p", text)]
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
+        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        return self.process
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait; meanwhile the robot publishes its joints."""
+        end, sent = time.monotonic() + LONG_S, 0.0
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain for {what}"
+            self.executor.spin_once(timeout_sec=0.02)
+            if self.robot is not None and time.monotonic() > sent + 0.02:
+                sent = time.monotonic()
+                message = JointState(name=list(reversed(JOINTS)), position=self.robot[::-1].tolist())
+                message.header.stamp = self.node.get_clock().now().to_msg()
+                self.told.append(to_ns(message.header.stamp))
+                self.state.publish(message)
+
+    def near(self, joints: np.ndarray) -> Callable[[], bool]:
+        return lambda: self.joints is not None and bool((np.abs(np.array(self.joints.position) - joints) < 0.02).all())
+
+    def torque(self) -> list[int]:
+        return [servo.memory.byte(Address.TORQUE_ENABLE) for servo in self.emulator.servos]
+
+    def active(self) -> bool:
+        return self.teleop is not None and self.teleop.active
+
+    def set_free(self, free: bool) -> SetBool.Response:
+        client = self.node.create_client(SetBool, "leader/set_free")
+        self.until(client.service_is_ready, "the service")
+        answer = client.call_async(SetBool.Request(data=free))
+        self.until(answer.done, "an answer")
+        return answer.result()
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            print(self.process.communicate()[1])  # noqa: T201, shown when a test fails
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+        self.emulator.stop()
+
+
+@pytest.fixture
+def station(tmp_path: Path, calibration) -> Iterator[Station]:
+    found = Station(tmp_path, calibration, int(os.environ.get("ROS_DOMAIN_ID", "0")) + 6)
+    yield found
+    found.close()
+
+
+def test_it_follows_is_taken_over_drives_and_follows_again_after_a_reset(station):
+    process = station.start()
+    station.until(station.near(ROBOT), "the leader at the robot's pose")
+    assert station.torque() == [1] * 6 and list(station.joints.name) == list(JOINTS)
+    assert len(station.joints.velocity) == 6 and not station.joints.effort
+    station.until(lambda: station.teleop is not None, "teleop")
+    assert not station.teleop.active and not station.teleop.action
+
+    station.arm.obstruct(0, 0.5, 0.5)  # a hand takes hold of the first joint
+    station.until(station.active, "the person to drive")
+    assert station.torque() == [0] * 6
+    kinematics, task = Kinematics(urdf_path(), JOINTS), TaskSpec()
+    way = kinematics.forward(ROBOT + np.eye(6)[0] * 0.5).position - kinematics.forward(ROBOT).position
+    assert station.teleop.action[1] == np.sign(way[1]) and to_ns(station.teleop.header.stamp) in station.told
+
+    station.robot = ROBOT + np.eye(6)[0] * 0.47  # the robot has nearly arrived
+    near_way = kinematics.forward(ROBOT + np.eye(6)[0] * 0.5).position - kinematics.forward(station.robot).position
+    assert 0.1 < abs(near_way[1]) / task.action_scale_m < 0.9
+    wanted = near_way[1] / task.action_scale_m
+    station.until(lambda: abs(station.teleop.action[1] - wanted) < 0.05, "an action of that size")
+    commanded = dict(zip(JOINTS, ROBOT + np.eye(6)[0] * 0.5, strict=True))
+
+    def told() -> bool:  # far more often than an actor would
+        station.command.publish(joint_command(station.node.get_clock().now().to_msg(), commanded, 0.1))
+        return abs(station.teleop.action[1]) < 0.05
+
+    station.until(told, "no action where the robot is told to go there already")
+
+    station.arm.clear(0)
+    station.robot = ROBOT
+    station.episode.publish(EpisodeStatus(run_id="a", phase=EpisodeStatus.RESETTING))
+    station.until(lambda: not station.teleop.active, "the leader to follow after a reset")
+    station.until(station.near(ROBOT), "the leader at the robot's pose")
+    assert station.torque() == [1] * 6
+    station.until(lambda: station.message == "following", "what is said of it")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=LONG_S) == 0 and station.torque() == [0] * 6
+
+
+def test_mirrored_the_robot_is_told_the_leaders_joints_while_the_person_drives(station):
+    heard = station.node.create_subscription(JointTrajectory, "joint_command", station.commands.append, qos.JOINT_COMMAND)
+    station.start("mode:=mirror", "handover.follower_timeout_s:=2.0")
+    station.until(station.near(ROBOT), "the leader at the robot's pose")
+    assert not station.commands and station.node.count_publishers("teleop") == 0 and heard
+    assert station.set_free(True).success
+    station.arm.obstruct(1, -0.7, -0.7)
+    station.until(lambda: bool(station.commands), "a command")
+    station.until(lambda: abs(station.commands[-1].points[0].positions[1] + 0.7) < 0.01, "the leader's joints")
+    stamps = [to_ns(command.header.stamp) for command in station.commands]
+    assert set(stamps) <= set(station.told) and len(set(stamps)) == len(stamps)
+    assert list(station.commands[-1].joint_names) == list(JOINTS)
+    station.arm.clear(1)
+    assert station.set_free(False).success
+    station.until(station.near(ROBOT), "the leader at the robot's pose")
+    seen = len(station.commands)
+    station.robot = None  # the robot falls silent
+    station.until(lambda: station.message.startswith("limp: no joint_states of the robot"), "the leader to let go")
+    assert station.torque() == [0] * 6 and len(station.commands) == seen
+    assert not station.set_free(True).success
+
+
+def test_an_arm_that_cannot_be_used_is_said_in_one_sentence(station):
+    process = station.start("calibration:=nobody")
+    _, said = process.communicate(timeout=LONG_S)
+    assert process.returncode == 2 and "Traceback" not in said
+    assert "the leader cannot be used: the leader 'nobody' is not calibrated" in said
