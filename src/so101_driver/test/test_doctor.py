@@ -40,7 +40,8 @@ def look(emulator: BusEmulator, connect, calibration, tmp_path: Path, monkeypatc
     bus = connect(emulator)
     motors.store_calibration(bus, calibration)
     monkeypatch.setattr(bus, "open", lambda: None)
-    return lambda: {finding.check: finding for finding in arm.examine_arm("follower", emulator.device, "mine", lambda _: bus)}
+    port = emulator.device
+    return lambda: {finding.check: finding for finding in arm.examine_arm("follower", port, "mine", lambda _: bus)}
 
 
 def levels(found: dict[str, Finding]) -> dict[str, str]:
