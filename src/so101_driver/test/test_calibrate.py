@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +148,19 @@ def test_ctrl_c_and_errors_leave_file_and_servos_as_they_were(bus, before, calib
     with pytest.raises(type(error)):
         store(bus, before, other)
     assert before.read_bytes() == text and held(bus) == calibration
+
+
+def test_ctrl_c_does_not_disturb_the_restoring(bus, before, calibration, other, monkeypatch):
+    write_file = backup.write_file
+
+    def interrupted(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        write_file(*arguments)
+
+    fails(monkeypatch, CalibrationError("the disk is full"), lambda: monkeypatch.setattr(backup, "write_file", interrupted))
+    with pytest.raises(CalibrationError, match="the disk is full"):
+        store(bus, before, other)
+    assert held(bus) == calibration == read_calibration(before)
 
 
 def test_undo_brings_back_what_was_before_and_works_once(bus, emulator, before, calibration, other):

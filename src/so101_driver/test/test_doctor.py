@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import threading
 import time
@@ -173,11 +172,20 @@ def test_gpu(tmp_path, monkeypatch, script, level, words):
     assert found.level == level and words in found.text
 
 
-@pytest.mark.parametrize(("user", "limit", "level"), [(1000, 0, Level.WARNING), (1000, 20, Level.OK), (0, 0, Level.OK)])
-def test_priority(monkeypatch, user, limit, level):
-    monkeypatch.setattr(os, "geteuid", lambda: user)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
-    assert examine("priority", machine.priority).level == level
+def test_priority_is_tried_and_given_back(monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "sched_setscheduler", lambda _, policy, parameters: asked.append(policy))
+    assert examine("priority", machine.priority).level == Level.OK
+    assert asked == [os.SCHED_RR, os.sched_getscheduler(0)]
+
+
+def test_priority_that_is_not_allowed(monkeypatch):
+    def forbidden(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    found = examine("priority", machine.priority)
+    assert found.level == Level.WARNING and "rtprio" in found.cure
 
 
 def test_a_check_that_fails_itself_is_a_finding(tmp_path):
