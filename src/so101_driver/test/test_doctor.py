@@ -222,8 +222,8 @@ def domain() -> int:
 
 @pytest.fixture
 def learner(domain: int) -> Iterator[SimpleNamespace]:
-    """Speaks twenty times a second, with a clock that `clock` says."""
-    context, stop, said = Context(), threading.Event(), SimpleNamespace(clock=time.time)
+    """Speaks twenty times a second by its `clock`, once it has one."""
+    context, stop, said = Context(), threading.Event(), SimpleNamespace(clock=None)
     rclpy.init(context=context, domain_id=domain)
     node = rclpy.create_node("far_learner", context=context)
     publisher = node.create_publisher(LearnerStatus, "learner/status", qos.STATUS)
@@ -231,6 +231,8 @@ def learner(domain: int) -> Iterator[SimpleNamespace]:
     def speak() -> None:
         message = LearnerStatus()
         while not stop.wait(0.05):
+            if said.clock is None:
+                continue
             message.header.stamp = to_stamp(int(said.clock() * 1e9))
             publisher.publish(message)
 

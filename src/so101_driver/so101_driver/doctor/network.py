@@ -77,10 +77,8 @@ class Domain:
             sent = time.monotonic()
             publisher.publish(String(data="?"))
             if not self._until(lambda count=count: len(heard) >= count, _TRIP_S):
-                text = f"a message in domain {self.domain} did not arrive"
-                return Finding(
-                    "DDS", Level.PROBLEM, text, "allow UDP 7400 to 65000 in the firewall; see that /dev/shm is not full"
-                )
+                cure = "allow UDP 7400 to 65000 in the firewall, and see that /dev/shm is not full"
+                return Finding("DDS", Level.PROBLEM, f"a message in domain {self.domain} did not arrive", cure)
         took = (time.monotonic() - sent) * 1000
         return f"domain {self.domain}: found in {found:.1f} s, a message went through in {took:.0f} ms, on this machine"
 
