@@ -174,6 +174,7 @@ def test_release_names_the_servos_that_did_not_confirm(emulator, monkeypatch, ca
 @pytest.mark.parametrize(("level", "code"), [(Level.OK, 0), (Level.WARNING, 0), (Level.PROBLEM, 1)])
 def test_the_doctors_exit_code_and_json(monkeypatch, capsys, level, code):
     monkeypatch.setattr(network, "_LEARNER_S", 0.1)
+    monkeypatch.setattr(network, "_DISCOVERY_S", 0.0)
     monkeypatch.setattr(station, "examine_machine", lambda _: [Finding("disk", level, "as it is", "a cure")])
     assert main(["doctor", "--json"]) == code
     found = {item["check"]: item for item in json.loads(capsys.readouterr().out)}
@@ -183,6 +184,7 @@ def test_the_doctors_exit_code_and_json(monkeypatch, capsys, level, code):
 
 def test_the_doctor_says_a_line_for_each_finding(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(network, "_LEARNER_S", 0.1)
+    monkeypatch.setattr(network, "_DISCOVERY_S", 0.0)
     assert main(["doctor", "--follower-port", str(tmp_path / "arm"), "--cameras", "99"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert all(line.split()[0] in ("ok", "skipped", "warning", "problem") for line in lines)

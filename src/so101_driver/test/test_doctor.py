@@ -255,6 +255,7 @@ def learner(domain: int) -> Iterator[SimpleNamespace]:
 )
 def test_a_domain_with_a_learner(domain, learner, monkeypatch, clock, level, words):
     monkeypatch.setattr(network, "_LEARNER_S", 30.0)
+    monkeypatch.setattr(network, "_DISCOVERY_S", 0.0)
     learner.clock = clock
     found = {finding.check: finding for finding in network.examine_network(str(domain), "", "")}
     assert found["DDS"].level == Level.OK and f"domain {domain}: found in" in found["DDS"].text
@@ -265,6 +266,7 @@ def test_a_domain_with_a_learner(domain, learner, monkeypatch, clock, level, wor
 @pytest.mark.parametrize(("host", "level"), [(None, Level.SKIPPED), ("", Level.PROBLEM)])
 def test_a_domain_without_a_learner(domain, monkeypatch, host, level):
     monkeypatch.setattr(network, "_LEARNER_S", 0.1)
+    monkeypatch.setattr(network, "_DISCOVERY_S", 0.0)
     found = {finding.check: finding for finding in network.examine_network(str(domain), "nowhere", host)}
     assert found["learner clock"].level == level and "no learner in this domain" in found["learner clock"].text
 

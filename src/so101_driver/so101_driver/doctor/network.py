@@ -23,6 +23,7 @@ _NAMES = ("doctor", "doctor_echo")
 _LAST_DOMAIN = 232  # beyond there are no ports
 _TRIP_S = 10.0
 _LOOK_S = 0.005
+_DISCOVERY_S = 2.0  # for the nodes of others
 _LEARNER_S = 3.0  # until its first word
 _STAMPS = 4  # the first was kept for whoever comes late, and says nothing about now
 _SKEW_S = 0.1
@@ -45,7 +46,8 @@ class Domain:
             self._nodes.append(node)
             self._executors.append(executor)
         self._ages_s: list[float] = []
-        self._nodes[0].create_subscription(LearnerStatus, "learner/status", self._on_status, qos.STATUS)
+        self._begun_s = time.monotonic()
+        self._status = self._nodes[0].create_subscription(LearnerStatus, "learner/status", self._on_status, qos.STATUS)
 
     def __enter__(self) -> Domain:
         return self
@@ -101,11 +103,17 @@ class Domain:
         return Finding(check, Level.WARNING, text, _SYNC) if abs(skew) > _SKEW_S else Finding(check, Level.OK, text)
 
     def others(self) -> str:
-        """Nodes of other programs."""
+        """Nodes of other programs, and always of a learner that was heard: names come after what the nodes publish."""
         node = self._nodes[0]
+        self._until(lambda: time.monotonic() > self._begun_s + _DISCOVERY_S and self._learner_is_named(), _TRIP_S)
         names = {f"{space.rstrip('/')}/{name}" for name, space in node.get_node_names_and_namespaces()}
         own = {item.get_fully_qualified_name() for item in self._nodes}
         return ", ".join(sorted(names - own)) or f"no others in domain {self.domain}"
+
+    def _learner_is_named(self) -> bool:
+        names = self._nodes[0].get_node_names()
+        found = self._nodes[0].get_publishers_info_by_topic(self._status.topic_name)
+        return all(publisher.node_name in names for publisher in found)
 
     def _on_status(self, message: LearnerStatus) -> None:
         self._ages_s.append(time.time() - to_ns(message.header.stamp) / 1e9)
