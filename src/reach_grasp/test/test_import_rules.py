@@ -37,6 +37,7 @@ LIGHT = [
     "so101_driver.bus", "so101_driver.calibration", "so101_driver.finder", "so101_driver.safety",
     "so101_driver.follower_node",
     "so101_driver.leader_node",
+    "so101_driver.backup", "so101_driver.doctor.station",
     "so101_sim.bus.emulator",
     "dataset_recorder.convert.conversion",
     "dataset_recorder.edit",

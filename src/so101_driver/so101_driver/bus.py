@@ -192,25 +192,41 @@ class Bus:
 
         Raises MissingServoError, WrongModelError or MixedFirmwareError, with the cure.
         """
-        missing = [servo for servo in self.ids if not any(self.ping(servo) for _ in range(1 + self.retries))]
-        if missing:
+        self.check_answers()
+        self.check_models(self.ids)
+        self.check_firmware(self.ids)
+
+    def silent(self) -> tuple[int, ...]:
+        """Servos that do not answer in all tries."""
+        return tuple(servo for servo in self.ids if not any(self.ping(servo) for _ in range(1 + self.retries)))
+
+    def check_answers(self) -> None:
+        """Raises MissingServoError when a servo is silent."""
+        if missing := self.silent():
             raise MissingServoError(
                 f"no answer from servo {_listed(missing)} on {self.port_name}; check the arm's power supply and the cable "
                 f"before servo {missing[0]}"
             )
-        models = {servo: self.read(servo, "Model_Number") for servo in self.ids}
+
+    def check_models(self, servos: Iterable[int]) -> None:
+        """Raises WrongModelError when one of these is no STS3215."""
+        models = {servo: self.read(servo, "Model_Number") for servo in servos}
         wrong = [f"{servo} (model {model})" for servo, model in models.items() if model != MODEL_NUMBER]
         if wrong:
             raise WrongModelError(f"servo {_listed(wrong)} is no STS3215 (model {MODEL_NUMBER}); fit the right servo")
+
+    def check_firmware(self, servos: Iterable[int]) -> str:
+        """The firmware of these servos. Raises MixedFirmwareError when it differs."""
         firmware = {
             servo: f"{self.read(servo, 'Firmware_Major_Version')}.{self.read(servo, 'Firmware_Minor_Version')}"
-            for servo in self.ids
+            for servo in servos
         }
         if len(set(firmware.values())) > 1:
             text = ", ".join(f"{servo}: {version}" for servo, version in firmware.items())
             raise MixedFirmwareError(
                 f"the servos' firmware differs ({text}); bring all to the newest with Feetech's FD software"
             )
+        return next(iter(firmware.values()))
 
     def _insist(self, servo: int, request: list[int], size: int, what: str) -> bytes:
         for _ in range(1 + self.retries):

@@ -84,7 +84,8 @@ def find_calibration(kind: str, name: str) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise CalibrationError(f"the {kind} '{name}' is not calibrated: there is no {places[0]}; calibrate it with LeRobot")
+    cure = f"run 'reach-grasp calibrate {kind}'"
+    raise CalibrationError(f"the {kind} '{name}' is not calibrated: there is no {places[0]}; {cure}")
 
 
 def _root() -> Path:
@@ -129,7 +130,11 @@ def _motor(content: object, where: str) -> MotorCalibration:
 
 def write_calibration(file: Path, calibration: Calibration) -> None:
     """As LeRobot writes it. A kill at any instant leaves the old file or the new one. Raises CalibrationError."""
-    text = json.dumps({joint: asdict(calibration[joint]) for joint in JOINTS}, indent=4)
+    write_file(file, json.dumps({joint: asdict(calibration[joint]) for joint in JOINTS}, indent=4))
+
+
+def write_file(file: Path, text: str) -> None:
+    """A kill at any instant leaves the old file or the new one. Raises CalibrationError."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -138,15 +138,12 @@ class Follower:
     def switch_off(self) -> None:
         """Let go: the arm sinks. Raises BusError when a servo did not confirm it, after all were told."""
         self.safety.stop("switched off")
-        bus, failed = self._connected(), None
-        for servo in self.limits.servos:
-            try:
-                with bus.patiently():
-                    bus.write(servo, "Torque_Enable", 0)
-            except NoAnswerError as error:
-                failed = error
-        if failed is not None:
-            raise failed
+        bus = self._connected()
+        with bus.patiently():
+            silent = motors.let_go(bus)
+        if silent:
+            names = ", ".join(map(str, silent))
+            raise NoAnswerError(f"servo {names} did not confirm that it let go; check its cable and supply")
 
     def home(self, now_s: float, positions: np.ndarray, velocity_rad_s: float) -> float:
         """Go to positions (J,) rad, no joint faster than this on average; what others command is ignored meanwhile.

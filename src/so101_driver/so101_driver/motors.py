@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from so101_driver.bus import Bus
 from so101_driver.calibration import GRIPPER, Calibration, MotorCalibration
-from so101_driver.errors import CalibrationError, SupplyError
+from so101_driver.errors import CalibrationError, NoAnswerError, SupplyError
 
 _COUNTS_PER_RAD = 652
 # As SO101Follower.configure() of LeRobot 0.6.1, so that a policy finds the same arm.
@@ -33,16 +33,16 @@ def check_supply(bus: Bus, lowest_v: float, highest_v: float) -> None:
             )
 
 
+def calibration_of(bus: Bus, servo: int, drive_mode: int = 0) -> MotorCalibration:
+    """What a servo itself holds; drive_mode is not kept in servos."""
+    names = ("Homing_Offset", "Min_Position_Limit", "Max_Position_Limit")
+    return MotorCalibration(servo, drive_mode, *(bus.read(servo, name) for name in names))
+
+
 def check_calibration(bus: Bus, calibration: Calibration) -> None:
     """Raises CalibrationError when the servos were calibrated otherwise: angles would be wrong."""
     for joint, motor in calibration.items():
-        found = MotorCalibration(
-            motor.id,
-            motor.drive_mode,
-            bus.read(motor.id, "Homing_Offset"),
-            bus.read(motor.id, "Min_Position_Limit"),
-            bus.read(motor.id, "Max_Position_Limit"),
-        )
+        found = calibration_of(bus, motor.id, motor.drive_mode)
         if found != motor:
             raise CalibrationError(
                 f"{joint} is calibrated with offset {found.homing_offset} and range {found.range_min} to {found.range_max} "
@@ -60,6 +60,19 @@ def store_calibration(bus: Bus, calibration: Calibration) -> None:
         bus.write(motor.id, "Min_Position_Limit", motor.range_min)
         bus.write(motor.id, "Max_Position_Limit", motor.range_max)
         bus.write(motor.id, "Lock", 1)
+
+
+def let_go(bus: Bus) -> tuple[int, ...]:
+    """Switch every servo's torque off: the arm sinks. Returns those that did not confirm it; all are told in any case."""
+    silent = []
+    for servo in bus.ids:
+        try:
+            bus.write(servo, "Torque_Enable", 0)
+            if bus.read(servo, "Torque_Enable"):
+                silent.append(servo)
+        except NoAnswerError:
+            silent.append(servo)
+    return tuple(silent)
 
 
 def configure(bus: Bus, calibration: Calibration, max_velocity_rad_s: float) -> None:

@@ -14,10 +14,12 @@ from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig
 from lerobot.teleoperators.so_leader import SO101Leader, SO101LeaderConfig
 
 from so101_description import JOINTS
+from so101_driver.backup import store
 from so101_driver.bus import Bus
+from so101_driver.calibrate import find_by_hand
 from so101_driver.calibration import Conversion, read_calibration, write_calibration
 from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
-from so101_sim.bus.plant import COUNTS_PER_RAD, SimpleArm
+from so101_sim.bus.plant import COUNTS_PER_RAD, Mounting, SimpleArm
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +119,23 @@ def test_a_follower_that_they_calibrate_is_calibrated_for_us(station, tmp_path: 
     assert (tmp_path / "ours.json").read_text() == (tmp_path / "mine.json").read_text()
 
 
+def test_we_calibrate_as_they_do(tmp_path: Path, monkeypatch):
+    mountings = [Mounting(zero) for zero in (2100, 400, 3700, 1500, 2900, 4000)]
+    for name in ("theirs", "ours"):
+        arm = SimpleArm([0.1, -0.2, 0.3, 0.0, 0.4, -0.05])
+        with BusEmulator(arm, mountings, line=INSTANT) as emulator:
+            hand = _Hand(emulator, arm, monkeypatch)
+            if name == "ours":
+                with Bus(emulator.device, reply_timeout_s=30.0) as bus:
+                    store(bus, tmp_path / "ours.json", find_by_hand(bus, hand))
+                assert hand.done
+            robot = SO101Follower(SO101FollowerConfig(port=emulator.device, id=name, calibration_dir=tmp_path))
+            robot.connect(calibrate=name == "theirs")
+            assert hand.done and robot.is_calibrated
+            robot.disconnect()
+    assert (tmp_path / "ours.json").read_text() == (tmp_path / "theirs.json").read_text()
+
+
 def test_their_leader_reads_the_arm(station, calibration, tmp_path: Path):
     emulator, arm = station
     write_calibration(tmp_path / "mine.json", calibration)
@@ -140,6 +159,15 @@ class _Hand:
         self.done = False
         monkeypatch.setattr("builtins.input", lambda prompt="": "")
         monkeypatch.setattr(motors_bus, "enter_pressed", self._pressed)
+
+    def ask(self, text: str) -> str:
+        return ""
+
+    def tell(self, text: str) -> None:
+        pass
+
+    def moved(self, _: object) -> bool:
+        return self._pressed()
 
     def _pressed(self) -> bool:
         if not self._places:

@@ -7,14 +7,17 @@ import argparse
 from typing import Protocol
 
 from reach_grasp.systems import SYSTEMS
+from reach_grasp.verbs.calibrate import Calibrate
 from reach_grasp.verbs.check_dataset import CheckDataset
 from reach_grasp.verbs.convert import Convert
 from reach_grasp.verbs.demo import Demo
+from reach_grasp.verbs.doctor import Doctor
 from reach_grasp.verbs.emulate_bus import EmulateBus
 from reach_grasp.verbs.evaluate import Evaluate
 from reach_grasp.verbs.import_dataset import ImportDataset
 from reach_grasp.verbs.label import Label, TurnImages
 from reach_grasp.verbs.record import Record
+from reach_grasp.verbs.release import Release
 from reach_grasp.verbs.repair import Repair
 from reach_grasp.verbs.replay import Replay
 from reach_grasp.verbs.report import Report
@@ -38,4 +41,5 @@ class Verb(Protocol):
 _ENDING = {"eval": Evaluate, "record": Record, "replay": Replay}  # whose command ends by itself
 _SYSTEMS = tuple(_ENDING[name]() if name in _ENDING else StartSystem(system) for name, system in SYSTEMS.items())
 _DATASETS = (Convert(), Label(), TurnImages(), CheckDataset(), ImportDataset())
-VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Report(), Repair(), *_DATASETS, TrainClassifier(), EmulateBus())
+_ARM = (Calibrate(), Release(), Doctor(), EmulateBus())
+VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Report(), Repair(), *_DATASETS, TrainClassifier(), *_ARM)
