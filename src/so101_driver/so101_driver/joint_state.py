@@ -14,9 +14,7 @@ from hilserl_ros.convert import to_stamp
 from so101_description import JOINTS
 
 
-def joint_state(
-    stamp_ns: int, positions: np.ndarray, velocities: np.ndarray, efforts: np.ndarray | None = None
-) -> JointState:
+def joint_state(stamp_ns: int, positions: np.ndarray, velocities: np.ndarray, efforts: np.ndarray | None = None) -> JointState:
     """positions, velocities, efforts: (J,) rad, rad/s, N·m."""
     message = JointState(name=list(JOINTS))
     message.header.stamp = to_stamp(stamp_ns)
