@@ -16,7 +16,12 @@ setup(
     zip_safe=True,
     maintainer="reach-grasp maintainers",
     maintainer_email="maintainers@reach-grasp.example",
-    description="The real SO-101 arm",
+    description="The real SO-101 arm and its cameras",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["follower_node = so101_driver.follower_node:main"]},
+    entry_points={
+        "console_scripts": [
+            "camera_node = so101_driver.camera_node:main",
+            "follower_node = so101_driver.follower_node:main",
+        ]
+    },
 )

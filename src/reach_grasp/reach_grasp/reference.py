@@ -32,7 +32,7 @@ from reward_classifier_node.node_settings import ClassifierNodeParameters
 from reward_classifier_node.settings import ClassifierSettings
 from reward_classifier_node.trunk import new_trunk
 from so101_driver.safety_config import SafetyConfig
-from so101_driver.settings import FollowerParameters
+from so101_driver.settings import CameraParameters, FollowerParameters
 from so101_sim.config import WorldConfig
 from so101_sim.operator import OperatorConfig
 from so101_sim.operator_node import OperatorParameters
@@ -55,6 +55,7 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("operator: the person", "person.", OperatorConfig),
     ("follower: the real arm", "", FollowerParameters),
     ("follower: what a command passes", "safety.", SafetyConfig),
+    ("camera: a real camera", "", CameraParameters),
 )
 TEXTS = {
     "/clock": "Simulated time.",

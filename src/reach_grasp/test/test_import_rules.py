@@ -36,6 +36,7 @@ LIGHT = [
     "dataset_recorder.player_node",
     "so101_driver.bus", "so101_driver.calibration", "so101_driver.finder", "so101_driver.safety",
     "so101_driver.follower_node",
+    "so101_driver.camera_node",
     "so101_sim.bus.emulator",
     "dataset_recorder.convert.conversion",
     "dataset_recorder.edit",
