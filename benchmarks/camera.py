@@ -119,8 +119,9 @@ class _PacedCapture(cv2.VideoCapture):
     grabbed_s = 0.0
 
     def read(self) -> tuple[bool, object]:
-        self._due_s = max(self._due_s + 1 / _FPS, time.monotonic())
-        time.sleep(self._due_s - time.monotonic() if self._due_s > time.monotonic() else 0.0)
+        now_s = time.monotonic()
+        self._due_s = max(self._due_s + 1 / _FPS, now_s - 1 / _FPS)  # a late reader finds at most one frame ready
+        time.sleep(max(0.0, self._due_s - now_s))
         if not super().grab():
             self.set(cv2.CAP_PROP_POS_FRAMES, 0)
             super().grab()

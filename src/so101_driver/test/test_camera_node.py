@@ -124,15 +124,23 @@ def test_a_file_becomes_images_jpegs_and_camera_info_with_the_same_stamps(viewer
 def test_it_waits_for_a_source_refuses_another_size_and_goes_on_by_itself(viewer, tmp_path):
     clip = tmp_path / "clip.avi"
     viewer.watch(Image, "wrist/image_raw")
-    viewer.start(f"source:={clip}")
-    viewer.until(lambda: "there is no video file" in viewer.status.message, "what is said of no file")
+    process = viewer.start(f"source:={clip}")
+    _read_until(process, f"there is no video file {clip}")
     write_video(clip, (32, 24))
-    viewer.until(lambda: "delivers 32x24, expected of" in viewer.status.message, "what is said of the size")
+    _read_until(process, "delivers 32x24, expected of camera 'wrist' is 64x48")
+    viewer.until(lambda: "delivers 32x24" in viewer.status.message, "the same in diagnostics")
     assert viewer.status.level == DiagnosticStatus.ERROR and not viewer.seen
     write_video(clip, (64, 48))
     viewer.until(lambda: viewer.seen["wrist/image_raw"], "images")
     assert {(image.width, image.height) for image in viewer.seen["wrist/image_raw"].values()} == {(64, 48)}
     viewer.until(lambda: viewer.status.level == DiagnosticStatus.OK, "good diagnostics")
+
+
+def _read_until(process: subprocess.Popen, words: str) -> None:
+    for line in process.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"it ended without saying '{words}'")
 
 
 def test_a_calibration_that_cannot_be_read_ends_it_with_one_sentence(viewer, tmp_path):
