@@ -27,6 +27,7 @@ from hilserl_ros import qos
 _WIDTH, _HEIGHT, _FPS = 640, 480, 30
 _CAMERAS = ("wrist", "front")
 _WARM_UP_S = 2.0
+_OpenCv = cv2.VideoCapture
 
 
 def run(options: Options) -> Iterator[Row]:
@@ -112,21 +113,25 @@ def _cpu_s(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-class _PacedCapture(cv2.VideoCapture):
-    """A file that is read at its own rate, and again from its beginning. grabbed_s: when the last frame was there."""
+class _PacedCapture:
+    """OpenCV's capture of a file that is read at its own rate, and again from its beginning. grabbed_s: of the last frame."""
 
-    _due_s = 0.0
-    grabbed_s = 0.0
+    def __init__(self, *arguments: object) -> None:
+        self._capture = _OpenCv(*arguments)
+        self._due_s = self.grabbed_s = time.monotonic()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._capture, name)
 
     def read(self) -> tuple[bool, object]:
         now_s = time.monotonic()
         self._due_s = max(self._due_s + 1 / _FPS, now_s - 1 / _FPS)  # a late reader finds at most one frame ready
         time.sleep(max(0.0, self._due_s - now_s))
-        if not super().grab():
-            self.set(cv2.CAP_PROP_POS_FRAMES, 0)
-            super().grab()
+        if not self._capture.grab():
+            self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+            self._capture.grab()
         self.grabbed_s = time.monotonic()
-        return super().retrieve()
+        return self._capture.retrieve()
 
 
 def _lerobot(files: list[Path], seconds: float) -> tuple[float, list[float]]:

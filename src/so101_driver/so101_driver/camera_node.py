@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import os
 import threading
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from so101_driver.camera_info import read_camera_info, uncalibrated
 from so101_driver.capture import Camera, Frame, Reader
 from so101_driver.errors import CameraInfoError
 from so101_driver.settings import CameraParameters
+from so101_driver.transport import make_room
 
 
 class CameraNode(BaseNode[CameraParameters]):
@@ -112,4 +114,7 @@ def jpeg(frame: Frame, quality: int) -> bytes:
     return data.tobytes()
 
 
-main = main_of(CameraNode)
+def main() -> None:
+    """The console entry point."""
+    make_room(os.environ)
+    main_of(CameraNode)()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from so101_driver.camera_device import LiveDevice, VideoFile, configure, open_de
 from so101_driver.camera_info import read_camera_info, uncalibrated
 from so101_driver.errors import CameraInfoError, CameraLostError, CameraMissingError, CameraSizeError, VideoEndedError
 from so101_driver.settings import CameraParameters
+from so101_driver.transport import PROFILES, make_room
 
 SIZE = (64, 48)
 
@@ -238,3 +240,15 @@ def test_a_calibration_that_is_not_there_is_said(tmp_path):
 def test_without_a_calibration_only_the_size_is_said():
     message = uncalibrated((640, 480))
     assert (message.width, message.height) == (640, 480) and not any(message.k) and list(message.d) == [0.0] * 5
+
+
+def test_images_fit_into_shared_memory_unless_somebody_has_chosen_a_transport():
+    environment: dict[str, str] = {}
+    make_room(environment)
+    assert environment == dict.fromkeys(("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"), str(PROFILES))
+    (size,) = ElementTree.parse(PROFILES).iter("{http://www.eprosima.com}segment_size")
+    assert int(size.text) >= 5 * 1920 * 1080 * 3, "the depth of an image topic"
+    for name in (*environment, "FASTDDS_BUILTIN_TRANSPORTS"):
+        chosen = {name: "mine"}
+        make_room(chosen)
+        assert chosen == {name: "mine"}
