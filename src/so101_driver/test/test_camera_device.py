@@ -247,7 +247,7 @@ def test_images_fit_into_shared_memory_unless_somebody_has_chosen_a_transport():
     make_room(environment)
     assert environment == dict.fromkeys(("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"), str(PROFILES))
     (size,) = ElementTree.parse(PROFILES).iter("{http://www.eprosima.com}segment_size")
-    assert int(size.text) >= 5 * 1920 * 1080 * 3, "the depth of an image topic"
+    assert int(size.text) >= 5 * 1280 * 720 * 3, "the depth of an image topic"
     for name in (*environment, "FASTDDS_BUILTIN_TRANSPORTS"):
         chosen = {name: "mine"}
         make_room(chosen)
