@@ -34,12 +34,12 @@ def run(options: Options) -> Iterator[Row]:
     """The rows of this group."""
     seconds = 6.0 if options.quick else 25.0
     files = {camera: _video(options.scratch / f"{camera}.avi", seed) for seed, camera in enumerate(_CAMERAS)}
-    ours, ours_s, frames = _nodes(files, seconds)
+    ours, ours_s = _nodes(files, seconds)
     theirs, theirs_s = _lerobot(list(files.values()), seconds)
     conditions = {
         "seconds": seconds,
         "percent": ours,
-        "frames": frames,
+        "frames": len(ours_s),
         "frames_expected": round(len(_CAMERAS) * _FPS * seconds),
         "median_ms_ours": percentile(ours_s, 50) * 1e3,
         "median_ms_lerobot": percentile(theirs_s, 50) * 1e3,
@@ -73,34 +73,34 @@ def _video(path: Path, seed: int) -> Path:
     return path
 
 
-def _nodes(files: dict[str, Path], seconds: float) -> tuple[dict[str, float], list[float], int]:
-    """Percent of a core by camera, age [s] of each message when it came, and how many came in the time measured."""
-    peer, ages = Peer("bench_viewer"), []
+def _nodes(files: dict[str, Path], seconds: float) -> tuple[dict[str, float], list[float]]:
+    """Percent of a core by camera, and the age [s] of each message when it came."""
+    peer, ages = Peer("bench_viewer"), {camera: [] for camera in files}
 
-    def take(payload: bytes) -> None:
+    def take(camera: str, payload: bytes) -> None:
         stamp_s, rest_ns = struct.unpack_from("<iI", payload, 4)
-        ages.append(time.time() - stamp_s - rest_ns * 1e-9)
+        ages[camera].append(time.time() - stamp_s - rest_ns * 1e-9)
 
     try:
         for camera in files:
-            peer.node.create_subscription(Image, f"{camera}/image_raw", take, qos.IMAGE, raw=True)
+            peer.node.create_subscription(Image, f"{camera}/image_raw", partial(take, camera), qos.IMAGE, raw=True)
         with ExitStack() as stack:
             processes = {}
             for camera, file in files.items():
                 command = node_command("so101_driver", "camera_node", f"camera:={camera}", f"source:={file}")
                 process = stack.enter_context(running([*command, "-r", f"__node:={camera}_camera"]))
                 processes[camera] = psutil.Process(process.pid)
-            publishers = partial(all, (peer.node.count_publishers(f"{camera}/image_raw") for camera in files))
-            peer.until(publishers, "both cameras")
+            peer.until(lambda: all(ages.values()), "both cameras")
             _spin(peer, _WARM_UP_S)
-            ages.clear()
+            for found in ages.values():
+                found.clear()
             before, start = {camera: _cpu_s(process) for camera, process in processes.items()}, time.monotonic()
             _spin(peer, seconds)
             wall_s = time.monotonic() - start
             percents = {camera: 100 * (_cpu_s(process) - before[camera]) / wall_s for camera, process in processes.items()}
     finally:
         peer.close()
-    return percents, ages, len(ages)
+    return percents, [age for found in ages.values() for age in found]
 
 
 def _spin(peer: Peer, seconds: float) -> None:
