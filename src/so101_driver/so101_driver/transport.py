@@ -13,4 +13,4 @@ _NAMES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # 
 def make_room(environment: MutableMapping[str, str]) -> None:
     """To be called before rclpy starts. Whoever has chosen profiles or transports keeps them."""
     if not any(environment.get(name) for name in (*_NAMES, "FASTDDS_BUILTIN_TRANSPORTS")):
-        environment.update(dict.fromkeys(_NAMES, str(PROFILES)))
+        environment[_NAMES[environment.get("ROS_DISTRO") == "jazzy"]] = str(PROFILES)

@@ -243,12 +243,14 @@ def test_without_a_calibration_only_the_size_is_said():
 
 
 def test_images_fit_into_shared_memory_unless_somebody_has_chosen_a_transport():
-    environment: dict[str, str] = {}
-    make_room(environment)
-    assert environment == dict.fromkeys(("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"), str(PROFILES))
+    names = {"kilted": "FASTDDS_DEFAULT_PROFILES_FILE", "jazzy": "FASTRTPS_DEFAULT_PROFILES_FILE"}
+    for distribution, name in names.items():
+        environment = {"ROS_DISTRO": distribution}
+        make_room(environment)
+        assert environment == {"ROS_DISTRO": distribution, name: str(PROFILES)}
     (size,) = ElementTree.parse(PROFILES).iter("{http://www.eprosima.com}segment_size")
     assert int(size.text) >= 5 * 1280 * 720 * 3, "the depth of an image topic"
-    for name in (*environment, "FASTDDS_BUILTIN_TRANSPORTS"):
+    for name in (*names.values(), "FASTDDS_BUILTIN_TRANSPORTS"):
         chosen = {name: "mine"}
         make_room(chosen)
         assert chosen == {name: "mine"}
