@@ -7,21 +7,23 @@ setup(
     name=package_name,
     version="0.1.0",
     packages=find_packages(exclude=["test"]),
+    package_data={package_name: ["transport.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
         (f"share/{package_name}", ["package.xml"]),
     ],
     install_requires=["setuptools", "feetech-servo-sdk"],
     extras_require={"test": ["pytest"]},
-    zip_safe=True,
+    zip_safe=False,
     maintainer="reach-grasp maintainers",
     maintainer_email="maintainers@reach-grasp.example",
-    description="The real SO-101 arm",
+    description="The real SO-101 arm and its cameras",
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
             "follower_node = so101_driver.follower_node:main",
             "leader_node = so101_driver.leader_node:main",
+            "camera_node = so101_driver.camera_node:main",
         ]
     },
 )

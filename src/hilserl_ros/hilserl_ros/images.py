@@ -47,5 +47,7 @@ def rgb_to_image(pixels: np.ndarray, stamp: Time | None = None, frame_id: str = 
     message.header.frame_id = frame_id
     if stamp is not None:
         message.header.stamp = stamp
-    message.data = array.array("B", pixels.tobytes())
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(pixels))  # without a copy in between, which costs a millisecond at 640x480
+    message.data = data
     return message

@@ -33,7 +33,7 @@ from reward_classifier_node.settings import ClassifierSettings
 from reward_classifier_node.trunk import new_trunk
 from so101_driver.handover import HandoverConfig
 from so101_driver.safety_config import SafetyConfig
-from so101_driver.settings import FollowerParameters, LeaderParameters
+from so101_driver.settings import CameraParameters, FollowerParameters, LeaderParameters
 from so101_sim.config import WorldConfig
 from so101_sim.operator import OperatorConfig
 from so101_sim.operator_node import OperatorParameters
@@ -58,6 +58,7 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("follower: what a command passes", "safety.", SafetyConfig),
     ("leader: the arm in the person's hand", "", LeaderParameters),
     ("leader: who drives", "handover.", HandoverConfig),
+    ("camera: a real camera", "", CameraParameters),
 )
 TEXTS = {
     "/clock": "Simulated time.",

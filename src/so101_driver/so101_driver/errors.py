@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong with an arm, each with its own type and one sentence that says how to mend it."""
+"""What goes wrong with an arm or a camera, each with its own type and one sentence that says how to mend it."""
 
 
 class DriverError(RuntimeError):
-    """Something the person at the arm can mend."""
+    """Something the person at the robot can mend."""
 
 
 class BusError(DriverError):
@@ -52,3 +52,31 @@ class CalibrationError(DriverError):
 
 class SafetyError(DriverError):
     """Settings or limits that cannot keep the arm safe."""
+
+
+class CameraError(DriverError):
+    """A camera does not do what it should."""
+
+
+class CameraMissingError(CameraError):
+    """There is no such device or file, or it cannot be opened."""
+
+
+class CameraLostError(CameraError):
+    """The camera went away, or fell silent, while it was open."""
+
+
+class CameraFrozenError(CameraError):
+    """The camera delivers the same picture again and again."""
+
+
+class CameraSizeError(CameraError):
+    """The camera delivers another size than the task says."""
+
+
+class CameraInfoError(CameraError):
+    """A camera_info file that cannot be read, or does not fit."""
+
+
+class VideoEndedError(CameraError):
+    """A video file has been played."""

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameter tables of follower and leader; those of `SafetyConfig` are `safety.*`, of `HandoverConfig` `handover.*`."""
+"""The nodes' parameter tables; those of `SafetyConfig` are `safety.*`, of `HandoverConfig` `handover.*`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hilserl_core.task import TaskSpec
 from hilserl_ros.parameters import parameter
 
 
@@ -66,3 +67,45 @@ class LeaderParameters:
         choices=("teleop", "mirror"),
     )
     release: bool = parameter(True, "Let go when the node ends; else a leader that follows stays stiff.")
+
+
+@dataclass(frozen=True)
+class CameraParameters:
+    """Parameters of a camera node."""
+
+    camera: str = parameter("wrist", "Name of the camera: the prefix of its topics, as task.cameras has it.")
+    source: str = parameter(
+        "/dev/video0", "Device (best its path under /dev/v4l/by-id), the path of a video file, or the address of a stream."
+    )
+    width: int = parameter(640, "Width in pixels, where the task does not say.", minimum=16, maximum=4096)
+    height: int = parameter(480, "Height in pixels, where the task does not say.", minimum=16, maximum=4096)
+    fps: float = parameter(30.0, "Frames per second asked of a device; a file has its own.", minimum=1.0, maximum=240.0)
+    fourcc: str = parameter("MJPG", "Pixel format asked of a device; two cameras on one USB bus need a compressed one.")
+    exposure: int = parameter(
+        0, "Fixed exposure in the device's units (100 µs with USB cameras); 0: automatic.", minimum=0, maximum=1_000_000
+    )
+    white_balance_k: int = parameter(0, "Fixed white balance, a colour temperature; 0: automatic.", minimum=0, maximum=20_000)
+    loop: bool = parameter(True, "Begin a video file again at its end.")
+    timeout_s: float = parameter(
+        1.0, "Without a good frame for this long the camera is opened again.", minimum=0.1, maximum=60.0
+    )
+    frozen_frames: int = parameter(
+        30, "As many frames alike to the last byte mean that the camera is frozen; 0: it may stand still.", minimum=0
+    )
+    quality: int = parameter(90, "Quality of the JPEG on image_raw/compressed.", minimum=1, maximum=100, tunable=True)
+    camera_info: str = parameter("", "File of the camera's calibration, as camera_calibration writes it; empty: none.")
+
+    def __post_init__(self) -> None:
+        if not self.camera or not self.source:
+            raise ValueError(f"{'source' if self.camera else 'camera'} is empty, a camera needs both a name and a source")
+        if len(self.fourcc) != 4:
+            raise ValueError(f"fourcc is '{self.fourcc}', expected four letters such as MJPG or YUYV")
+        if self.frozen_frames == 1:
+            raise ValueError("frozen_frames is 1, expected 0 or at least 2: every frame is like itself")
+
+    def size(self, task: TaskSpec) -> tuple[int, int]:
+        """Width and height [pixels] of what the camera must deliver: the task's word, and only where it has none, ours."""
+        if self.camera not in task.cameras:
+            return self.width, self.height
+        index = 2 * task.cameras.index(self.camera)
+        return task.camera_sizes[index], task.camera_sizes[index + 1]
