@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ament_index_python.packages import get_package_share_directory
 from reach_grasp.demonstrations import imported
 from reach_grasp.errors import CommandError
 from reach_grasp.specs import NodeSpec
+from reach_grasp.task_files import task_of
 from so101_description import urdf_path
 
 
@@ -19,7 +21,10 @@ def _files(values: Mapping[str, Any], system: str) -> tuple[Path, ...]:
     """Parameter files from the most general to the most particular."""
     installed = Path(get_package_share_directory("reach_grasp")) / "config"
     names = ["task", "policy", *(["sim"] if values["sim"] else []), *([system] if system not in ("sim", "replay") else [])]
-    names += ["bus"] if values["sim"] and values.get("driver") == "bus" else []
+    if not values["sim"]:
+        names.append("station")
+    elif values.get("driver") == "bus":
+        names.append("bus")
     files = [installed / f"{name}.yaml" for name in names]
     if values["config"]:
         files.append(Path(values["config"]).expanduser().resolve())
@@ -64,10 +69,15 @@ class Builder:
             self.node("so101_sim", "sim", {**changed, **self._bus({"bus_port": self._port})}, condition=simulated),
             self.node("so101_sim", "operator", {"seed": self.values.get("seed", 0)}, condition=simulated and person),
             self.node("so101_driver", "follower", self._bus({"port": self._port, "calibration": _arm()}), condition=driven),
-            self.node("so101_driver", "camera", condition=not simulated),
+            *([] if simulated else self._cameras()),
             self.node("so101_driver", "leader", condition=not simulated and person),
             *self.viewer(),
         ]
+
+    def _cameras(self) -> list[NodeSpec]:
+        """One for each camera of the task."""
+        nodes = ((f"{camera}_camera", {"camera": camera}) for camera in task_of(self.files).cameras)
+        return [replace(self.node("so101_driver", "camera", parameters), name=name) for name, parameters in nodes]
 
     def _bus(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         """These, where the simulated arm has the real one's driver."""

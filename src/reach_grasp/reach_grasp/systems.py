@@ -197,8 +197,6 @@ def nodes_of(system: str, given: Mapping[str, str]) -> list[NodeSpec]:
 
 def _require_packages(specs: Iterable[NodeSpec]) -> None:
     missing = [spec for spec in specs if not _installed(spec)]
-    if names := [spec.name for spec in missing if spec.package == "so101_driver"]:
-        raise CommandError(f"sim:=false needs {', '.join(names)} of the real arm, not part of this version; use sim:=true")
     if packages := sorted({spec.package for spec in missing}):
         raise CommandError(f"packages {', '.join(packages)} are not installed here; install them or leave out what needs them")
 

@@ -19,6 +19,9 @@ from hilserl_learner.settings import LearnerParameters
 from hilserl_ros.parameters import build, entries
 from reach_grasp.systems import nodes_of
 from reward_classifier_node.node_settings import ClassifierNodeParameters
+from so101_driver.handover import HandoverConfig
+from so101_driver.safety_config import SafetyConfig
+from so101_driver.settings import CameraParameters, FollowerParameters, LeaderParameters
 from so101_sim.config import WorldConfig
 from so101_sim.operator import OperatorConfig
 from so101_sim.operator_node import OperatorParameters
@@ -26,6 +29,9 @@ from so101_sim.sim_node import SimParameters
 
 SHARED = {"task.": TaskSpec, "policy.": PolicySpec}
 NODES: dict[str, dict[str, type]] = {
+    "follower": {"": FollowerParameters, "safety.": SafetyConfig},
+    "leader": {"": LeaderParameters, "handover.": HandoverConfig},
+    "wrist_camera": {"": CameraParameters},
     "sim": {"": SimParameters, "world.": WorldConfig},
     "operator": {"": OperatorParameters, "person.": OperatorConfig},
     "actor": {"": ActorParameters},
@@ -55,7 +61,7 @@ def check(values: dict[str, Any], tables: dict[str, type]) -> None:
             build(table, mine, prefix)
 
 
-@pytest.mark.parametrize("name", ["task", "policy", "sim", "train", "record", "eval"])
+@pytest.mark.parametrize("name", ["task", "policy", "sim", "train", "record", "eval", "bus", "station"])
 def test_every_key_of_a_file_is_declared_by_its_node(name):
     file = Path(get_package_share_directory("reach_grasp")) / "config" / f"{name}.yaml"
     for target, content in yaml.safe_load(file.read_text()).items():
@@ -67,6 +73,12 @@ def test_every_key_of_a_file_is_declared_by_its_node(name):
 def test_every_parameter_of_a_system_is_declared_by_its_node(system, tmp_path):
     needed = {"eval": ("checkpoint",), "replay": ("bag", "classifier")}
     for spec in nodes_of(system, dict.fromkeys(needed.get(system, ()), str(tmp_path))):
+        check(dict(spec.parameters), NODES[spec.name])
+
+
+@pytest.mark.parametrize("given", [{"sim": "false"}, {"driver": "bus"}])
+def test_so_are_those_of_an_arm_with_a_driver(given):
+    for spec in nodes_of("train", given):
         check(dict(spec.parameters), NODES[spec.name])
 
 

@@ -44,6 +44,19 @@ def test_a_simulated_arm_with_the_real_ones_driver(tmp_path):
     assert "bus_port" not in {spec.name: spec for spec in nodes_of("train", {})}["sim"].parameters
 
 
+def test_the_real_station_has_a_camera_node_for_each_camera_of_the_task(tmp_path):
+    assert names("train", sim="false") == ["follower", "wrist_camera", "leader", "actor", "learner"]
+    assert names("eval", sim="false", checkpoint=str(tmp_path)) == ["follower", "wrist_camera", "actor"]
+    own = tmp_path / "own.yaml"
+    values = {"cameras": ["wrist", "side"], "camera_sizes": [640, 480, 640, 480], "crops": [0, 80, 480, 480] * 2}
+    values["rotations_deg"] = [0, 0]
+    own.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"task": values}}}))
+    specs = {spec.name: spec for spec in nodes_of("robot", {"sim": "false", "config": str(own)})}
+    assert list(specs) == ["follower", "wrist_camera", "side_camera", "leader", "actor"]
+    assert specs["side_camera"].executable == "camera_node" and specs["side_camera"].parameters["camera"] == "side"
+    assert specs["side_camera"].parameters["use_sim_time"] is False
+
+
 def test_an_actor_waits_for_its_recorder():
     for record in ("true", "false"):
         (actor,) = (spec for spec in nodes_of("train", {"record": record}) if spec.name == "actor")
@@ -95,7 +108,6 @@ def test_arguments_reach_the_nodes(tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"sim": "false"}, "camera of the real arm, not part of this version; use sim:=true"),
         ({"sim": "maybe"}, "sim is 'maybe', allowed is true or false"),
         ({"seed": "x"}, "seed is 'x', allowed is a whole number"),
         ({"log_level": "loud"}, "log_level is 'loud', allowed is one of debug"),
