@@ -15,7 +15,15 @@ from so101_description import JOINTS
 from so101_driver import motors
 from so101_driver.arm import Command, Mode
 from so101_driver.bus import Bus
-from so101_driver.errors import BusError, CalibrationError, DriverError, MissingServoError, SafetyError, SupplyError
+from so101_driver.errors import (
+    BusError,
+    CalibrationError,
+    DriverError,
+    MissingServoError,
+    PortMissingError,
+    SafetyError,
+    SupplyError,
+)
 from so101_driver.finder import find_port
 from so101_driver.follower import UNPLUGGED, Follower, Report
 from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
@@ -37,7 +45,15 @@ class Station:
         self.follower = Follower(self.find, calibration, reply_timeout_s=LONG_S)
 
     def find(self) -> str:
-        return find_port(candidates=[str(place) for place in self.places if place.is_symlink()])
+        """As the driver does; on a busy machine an emulated arm may be slow to answer."""
+        end = time.monotonic() + LONG_S
+        while True:
+            places = [str(place) for place in self.places if place.is_symlink()]
+            try:
+                return find_port(candidates=places)
+            except PortMissingError:
+                if not places or time.monotonic() > end:
+                    raise
 
     def cycle(self, command: Command | None = None) -> Report:
         return self.follower.cycle(time.monotonic(), command)
