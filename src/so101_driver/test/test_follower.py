@@ -162,6 +162,7 @@ def test_a_dead_servo_makes_it_hold_and_then_stop(active):
     active.until(lambda report: report.decision.mode is Mode.STOPPED, at(0.5))
     assert active.follower.safety.stopped == "no positions for 1 s" and not report.fresh
     active.emulator.faults.change(dead=())
+    active.follower.bus._port.reply_timeout_s = LONG_S
     assert active.until(lambda report: report.fresh).decision.mode is Mode.STOPPED
     active.follower.switch_on()
     active.until(near(0.2), at(0.2))
