@@ -18,7 +18,7 @@ from benchmarks.timing import Timed, percentile, take_turns
 from so101_description import JOINTS
 from so101_driver.bus import IDS, Bus
 
-_LATENCY_MS = 1.0
+LATENCY_MS = 1.0
 _BYTES = {"ours": (14 + 6 * 11.5) + 26 + (8 + 17), "lerobot": (14 + 6 * 8) + 26}  # on the wire, a cycle
 _GOALS = dict.fromkeys(IDS, 2047)
 
@@ -26,9 +26,9 @@ _GOALS = dict.fromkeys(IDS, 2047)
 def run(options: Options) -> Iterator[Row]:
     """The rows of this group."""
     calls, rounds = (50, 2) if options.quick else (300, 6)
-    with _arm() as port:
+    with emulated_arm() as (port, _):
         sides, cpu = {}, {}
-        for name, make in (("ours", _ours), ("lerobot", _lerobot)):
+        for name, make in (("ours", _ours), ("lerobot", lerobot_cycle)):
             call, close = make(port)  # one after the other: a port has one user
             sides[name] = Timed(call, calls=calls, warm_up=20)
             begun = time.process_time()
@@ -38,7 +38,7 @@ def run(options: Options) -> Iterator[Row]:
     wire = {name: size * 10 / 1000 for name, size in _BYTES.items()}
     seconds = {name: side.seconds for name, side in sides.items()}
     conditions = {
-        "adapter_ms": _LATENCY_MS,
+        "adapter_ms": LATENCY_MS,
         "wire_ms_ours": wire["ours"],
         "wire_ms_lerobot": wire["lerobot"],
         "p99_ms_ours": percentile(seconds["ours"], 99) * 1e3,
@@ -52,11 +52,12 @@ def run(options: Options) -> Iterator[Row]:
 
 
 @contextmanager
-def _arm() -> Iterator[str]:
-    words = ["-m", "reach_grasp.command", "emulate-bus", "--latency-ms", str(_LATENCY_MS)]
+def emulated_arm() -> Iterator[tuple[str, int]]:
+    """Its serial device, and its process."""
+    words = ["-m", "reach_grasp.command", "emulate-bus", "--latency-ms", str(LATENCY_MS)]
     process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
     try:
-        yield process.stdout.readline().strip()
+        yield process.stdout.readline().strip(), process.pid
     finally:
         process.terminate()
         process.wait()
@@ -76,7 +77,8 @@ def _ours(port: str) -> tuple[Callable[[], None], Callable[[], None]]:
     return cycle, bus.close
 
 
-def _lerobot(port: str) -> tuple[Callable[[], None], Callable[[], None]]:
+def lerobot_cycle(port: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    """One cycle of LeRobot's bus, and what closes it."""
     motors = {joint: Motor(servo, "sts3215", MotorNormMode.DEGREES) for servo, joint in zip(IDS, JOINTS, strict=True)}
     bus = FeetechMotorsBus(port, motors)
     bus.connect()

@@ -36,6 +36,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "graph": ("policy_to_action", "step_to_learner", "tick", "tick_jitter_10hz", "tick_jitter_30hz"),
     "recorder": ("recorder_kept", "recorder_cpu", "recorder_frame"),
     "bus": ("bus_cycle", "bus_cycle_cpu"),
+    "driver": ("driver_jitter", "driver_rate", "driver_cpu"),
     "camera": ("camera_cpu", "camera_latency"),
     "convert": ("convert_128", "convert_640"),
     "classifier_latency": (
