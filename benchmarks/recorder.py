@@ -27,7 +27,7 @@ from benchmarks.peer import TIMEOUT_S, Peer, PeerError, node_command, running
 from benchmarks.registry import Options
 from benchmarks.rows import Better, Row, Target
 from hilserl_ros import qos
-from so101_driver.transport import make_room
+from hilserl_ros.transport import make_room
 
 _HEIGHT, _WIDTH, _FPS, _JOINT_HZ = 480, 640, 30, 100
 _CAMERAS = ("wrist", "front")

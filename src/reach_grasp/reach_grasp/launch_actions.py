@@ -47,6 +47,7 @@ def node_action(spec: NodeSpec) -> Any:
         parameters=[*map(str, spec.parameter_files), dict(spec.parameters)],
         remappings=list(spec.remappings),
         arguments=[*spec.arguments, "--ros-args", "--log-level", spec.log_level],
+        additional_env=dict(spec.environment),
         output="screen",
         respawn=spec.respawn,
         respawn_delay=RESPAWN_DELAY_S,

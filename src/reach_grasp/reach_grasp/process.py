@@ -60,7 +60,8 @@ def run(specs: Sequence[NodeSpec], output: TextIO = sys.stdout) -> int:
     """Run the nodes until one of them ends for good or a signal comes, then stop the others. Returns the exit code."""
     manager = Manager(Printer(output, colour=output.isatty()))
     for spec in specs:
-        manager.add_process(spec.name, "exec " + shlex.join(guarded(spec, os.getpid())))
+        command = "exec " + shlex.join(guarded(spec, os.getpid()))
+        manager.add_process(spec.name, command, env={**os.environ, **spec.environment})
     manager.loop()
     return manager.returncode
 

@@ -13,7 +13,10 @@ from reach_grasp.errors import CommandError
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One node of a system. condition: whether this start includes it. respawn: start it again when it dies."""
+    """One node of a system. condition: whether this start includes it. respawn: start it again when it dies.
+
+    environment: variables that it has beside those of whoever starts it.
+    """
 
     package: str
     executable: str
@@ -26,6 +29,7 @@ class NodeSpec:
     respawn: bool = False
     log_level: str = "info"
     arguments: tuple[str, ...] = ()  # of the program itself
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

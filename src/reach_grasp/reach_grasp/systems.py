@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
+from hilserl_ros.transport import small_datagrams
 from reach_grasp.builder import Builder, folder_of
 from reach_grasp.errors import CommandError
 from reach_grasp.specs import Argument, NodeSpec, System
@@ -66,7 +68,7 @@ def _train(values: Mapping[str, Any]) -> list[NodeSpec]:
 
 def _robot(values: Mapping[str, Any]) -> list[NodeSpec]:
     builder = Builder(values, "train")
-    return [*builder.world(person=True), builder.classifier(), builder.recorder(), builder.trainee()]
+    return [*builder.world(person=True), builder.classifier(), builder.recorder(), _across(builder.trainee())]
 
 
 def _record(values: Mapping[str, Any]) -> list[NodeSpec]:
@@ -76,7 +78,12 @@ def _record(values: Mapping[str, Any]) -> list[NodeSpec]:
 
 
 def _learner(values: Mapping[str, Any]) -> list[NodeSpec]:
-    return [Builder(values, "train").learner()]
+    return [_across(Builder(values, "train").learner())]
+
+
+def _across(spec: NodeSpec) -> NodeSpec:
+    """A node that talks to another computer."""
+    return replace(spec, environment=small_datagrams(os.environ))
 
 
 def _eval(values: Mapping[str, Any]) -> list[NodeSpec]:

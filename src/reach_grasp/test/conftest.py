@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # tests import `lossy_link` by name
+
 
 class FakePrefix:
     """Installs executables that run a piece of Python."""

@@ -56,7 +56,7 @@ def test_every_argument_is_declared_with_its_description(launch):
         ]
 
 
-def test_nodes_get_what_the_system_says(launch):
+def test_nodes_get_what_the_system_says(launch, monkeypatch):
     actions = started("train", namespace="left", seed="7", log_level="warn")
     assert [action.kwargs["name"] for action in actions] == ["sim", "operator", "actor", "learner"]
     actor = actions[2].kwargs
@@ -64,6 +64,8 @@ def test_nodes_get_what_the_system_says(launch):
     assert actor["arguments"] == ["--ros-args", "--log-level", "warn"]
     assert [Path(file).name for file in actor["parameters"][:-1]] == ["task.yaml", "policy.yaml", "sim.yaml", "train.yaml"]
     assert actor["parameters"][-1]["seed"] == 7
+    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "")
+    assert started("learner")[0].kwargs["additional_env"] == {"FASTDDS_BUILTIN_TRANSPORTS": "DEFAULT?max_msg_size=1400B"}
 
 
 def test_only_actor_and_learner_live_again_and_what_ends_for_good_ends_all(launch):

@@ -57,6 +57,16 @@ def test_the_real_station_has_a_camera_node_for_each_camera_of_the_task(tmp_path
     assert specs["side_camera"].parameters["use_sim_time"] is False
 
 
+def test_what_talks_to_another_computer_sends_datagrams_that_fit_into_frames(monkeypatch):
+    for name in ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def changed(system: str) -> list[str]:
+        return [spec.name for spec in nodes_of(system, {}) if spec.environment]
+
+    assert changed("robot") == ["actor"] and changed("learner") == ["learner"] and changed("train") == []
+
+
 def test_an_actor_waits_for_its_recorder():
     for record in ("true", "false"):
         (actor,) = (spec for spec in nodes_of("train", {"record": record}) if spec.name == "actor")

@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 import rclpy
-import yaml
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.serialization import deserialize_message
@@ -28,22 +27,7 @@ from hilserl_ros import qos
 from reach_grasp.process import background
 
 TIMEOUT_S = 400.0  # of a machine that does other things too
-SMALL = {
-    "/**": {
-        "ros__parameters": {
-            "task": {"camera_sizes": [64, 64], "crops": [0, 0, 64, 64], "image_size": 64, "max_episode_s": 4.0},
-            "policy": {"image_encoder_hidden_dim": 4, "latent_dim": 16},
-        }
-    },
-    "/**/actor": {"ros__parameters": {"resend_s": 0.3}},
-    "/**/learner": {
-        "ros__parameters": {
-            "checkpoint_every_steps": 40,
-            "training": {"encoder_updates": 10, "imitation_updates": 30, "critic_updates": 10},
-            "sac": {"batch_size": 32, "actor_q_delay": 20},
-        }
-    },
-}
+SMALL = Path(__file__).with_name("small_training.yaml")
 
 
 class _Watcher:
@@ -94,9 +78,7 @@ def watcher(domain):
 
 def _start(folder: Path, domain: int, steps: int, seed: int = 5):
     folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "small.yaml"
-    config.write_text(yaml.safe_dump(SMALL))
-    arguments = {"run": folder / "run", "config": config, "demonstrations": 2, "steps": steps, "seed": seed}
+    arguments = {"run": folder / "run", "config": SMALL, "demonstrations": 2, "steps": steps, "seed": seed}
     return background("train", arguments, folder / "log.txt", {"ROS_DOMAIN_ID": str(domain)})
 
 

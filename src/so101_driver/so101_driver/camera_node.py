@@ -19,12 +19,12 @@ from hilserl_ros.convert import to_stamp
 from hilserl_ros.images import rgb_to_image
 from hilserl_ros.node import BaseNode, NodeError, main_of
 from hilserl_ros.realtime import take_precedence
+from hilserl_ros.transport import make_room
 from so101_driver.camera_device import open_device
 from so101_driver.camera_info import read_camera_info, uncalibrated
 from so101_driver.capture import Camera, Frame, Reader
 from so101_driver.errors import CameraInfoError
 from so101_driver.settings import CameraParameters
-from so101_driver.transport import make_room
 
 
 class CameraNode(BaseNode[CameraParameters]):

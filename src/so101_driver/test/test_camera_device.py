@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -15,7 +14,6 @@ from so101_driver.camera_device import LiveDevice, VideoFile, configure, open_de
 from so101_driver.camera_info import read_camera_info, uncalibrated
 from so101_driver.errors import CameraInfoError, CameraLostError, CameraMissingError, CameraSizeError, VideoEndedError
 from so101_driver.settings import CameraParameters
-from so101_driver.transport import PROFILES, make_room
 
 SIZE = (64, 48)
 
@@ -240,17 +238,3 @@ def test_a_calibration_that_is_not_there_is_said(tmp_path):
 def test_without_a_calibration_only_the_size_is_said():
     message = uncalibrated((640, 480))
     assert (message.width, message.height) == (640, 480) and not any(message.k) and list(message.d) == [0.0] * 5
-
-
-def test_images_fit_into_shared_memory_unless_somebody_has_chosen_a_transport():
-    names = {"kilted": "FASTDDS_DEFAULT_PROFILES_FILE", "jazzy": "FASTRTPS_DEFAULT_PROFILES_FILE"}
-    for distribution, name in names.items():
-        environment = {"ROS_DISTRO": distribution}
-        make_room(environment)
-        assert environment == {"ROS_DISTRO": distribution, name: str(PROFILES)}
-    (size,) = ElementTree.parse(PROFILES).iter("{http://www.eprosima.com}segment_size")
-    assert int(size.text) >= 5 * 1280 * 720 * 3, "the depth of an image topic"
-    for name in (*names.values(), "FASTDDS_BUILTIN_TRANSPORTS"):
-        chosen = {name: "mine"}
-        make_room(chosen)
-        assert chosen == {name: "mine"}

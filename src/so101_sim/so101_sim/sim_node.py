@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import math
+import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from hilserl_ros.images import rgb_to_image
 from hilserl_ros.node import BaseNode, main_of
 from hilserl_ros.parameters import ParameterError, parameter
 from hilserl_ros.realtime import take_precedence
+from hilserl_ros.transport import make_room
 from so101_sim.bus_arm import BusArm
 from so101_sim.config import WorldConfig
 from so101_sim.scene import CAMERAS
@@ -267,4 +269,7 @@ class SimNode(BaseNode[SimParameters]):
         self._world.close()
 
 
-main = main_of(SimNode)
+def main() -> None:
+    """The console entry point."""
+    make_room(os.environ)
+    main_of(SimNode)()
