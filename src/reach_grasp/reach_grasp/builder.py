@@ -115,9 +115,8 @@ class Builder:
         chosen = self.values["classifier"]
         if chosen and not Path(folder_of(chosen)).is_dir():
             raise CommandError(f"the classifier {folder_of(chosen)} does not exist; make one with reach-grasp train-classifier")
-        return self.node(
-            "reward_classifier_node", "reward_classifier", {"artifact": folder_of(chosen)}, condition=bool(chosen), respawn=True
-        )
+        parameters = {"artifact": folder_of(chosen), "lockstep": self.values["sim"]}
+        return self.node("reward_classifier_node", "reward_classifier", parameters, condition=bool(chosen), respawn=True)
 
     def recorder(self) -> NodeSpec:
         parameters = {"folder": str(Path(folder_of(self.values["run"])) / "bags")}

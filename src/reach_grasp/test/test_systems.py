@@ -97,6 +97,15 @@ def test_a_replay_judges_every_frame_in_simulated_time_or_keeps_a_pace(tmp_path)
             nodes_of("replay", missing)
 
 
+def test_no_installed_file_names_what_a_system_sets(tmp_path):
+    needed = {"eval": ("checkpoint",), "replay": ("bag", "classifier"), "train": ("classifier",), "record": ("classifier",)}
+    for system in SYSTEMS:
+        for spec in nodes_of(system, dict.fromkeys(needed.get(system, ()), str(tmp_path))):
+            sections = [yaml.safe_load(file.read_text()).get(f"/**/{spec.name}", {}) for file in spec.parameter_files]
+            named = {name for section in sections for name in section.get("ros__parameters", {})}
+            assert not named & set(spec.parameters), f"-p is for /**, and what a file says to {spec.name} alone counts above it"
+
+
 def test_only_actor_and_learner_are_started_again():
     assert [spec.name for spec in nodes_of("train", {}) if spec.respawn] == ["actor", "learner"]
 
