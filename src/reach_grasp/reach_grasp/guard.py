@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs one node for a process manager: starts it again when it dies, and never lets it outlive whoever asked for it.
 
-A small program of its own (standard library only): guard.py --watch PID [--respawn] -- COMMAND...
+A small program of its own (standard library only): guard.py --watch PID [--respawn] [--optional] -- COMMAND...
 """
 
 from __future__ import annotations
@@ -59,8 +59,14 @@ class Guard:
         self.deaths = [moment for moment in self.deaths if now - moment < 60.0] + [now]
         return len(self.deaths) >= MAX_DEATHS_PER_MINUTE
 
-    def _wait(self, seconds: float) -> bool:
-        """Whether the guard was told to stop within that time."""
+    def outlive(self, code: int) -> None:
+        """After an optional command: stay until told to stop, since the first guard that ends is the end of the system."""
+        if not self.stopping:
+            os.write(1, f"ended with {code}; the others go on\n".encode())
+            self._wait(None)
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Whether the guard was told to stop within that time, or at all."""
         return bool(select.select([self.wake, self.watched], [], [], seconds)[0])
 
     def _live(self) -> int:
@@ -82,6 +88,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--watch", type=int, required=True)
     parser.add_argument("--respawn", action="store_true")
+    parser.add_argument("--optional", action="store_true")
     parser.add_argument("--delay", type=float, default=2.0)
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
@@ -89,7 +96,10 @@ def main() -> int:
         guard = Guard(options.command, options.watch, options.respawn, options.delay)
     except ProcessLookupError:
         return 1
-    return guard.run()
+    code = guard.run()
+    if options.optional:
+        guard.outlive(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def _actions(context: Any, system: str) -> list[Any]:
 
 
 def node_action(spec: NodeSpec) -> Any:
-    """The launch_ros action of one node. The system stops when it ends for good."""
+    """The launch_ros action of one node. The system stops when it ends for good, unless it is optional."""
     from launch_ros.actions import Node
 
     return Node(
@@ -59,6 +59,6 @@ def node_action(spec: NodeSpec) -> Any:
 def _after_exit(spec: NodeSpec, code: int) -> list[Any]:
     from launch.actions import Shutdown
 
-    if spec.respawn and code not in FINAL_CODES:
+    if spec.optional or (spec.respawn and code not in FINAL_CODES):
         return []
     return [Shutdown(reason=f"{spec.name} ended with {code}")]

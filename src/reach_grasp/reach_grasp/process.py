@@ -53,7 +53,11 @@ def guarded(spec: NodeSpec, watch: int) -> list[str]:
     """The node's command under a guard that ends it when process `watch` ends, and starts it again where asked."""
     # Without the environment's start-up files the guard takes milliseconds and few megabytes.
     command = [sys.executable, "-I", "-S", guard.__file__, "--watch", str(watch), "--delay", str(RESPAWN_DELAY_S)]
-    return [*command, *(["--respawn"] if spec.respawn else []), "--", *node_command(spec)]
+    return [*command, *_options(spec), "--", *node_command(spec)]
+
+
+def _options(spec: NodeSpec) -> list[str]:
+    return [f"--{name}" for name in ("respawn", "optional") if getattr(spec, name)]
 
 
 def run(specs: Sequence[NodeSpec], output: TextIO = sys.stdout) -> int:

@@ -16,6 +16,7 @@ class NodeSpec:
     """One node of a system. condition: whether this start includes it. respawn: start it again when it dies.
 
     environment: variables that it has beside those of whoever starts it.
+    optional: the system goes on when it ends; else one that ends for good ends all.
     """
 
     package: str
@@ -27,6 +28,7 @@ class NodeSpec:
     remappings: tuple[tuple[str, str], ...] = ()
     condition: bool = True
     respawn: bool = False
+    optional: bool = False
     log_level: str = "info"
     arguments: tuple[str, ...] = ()  # of the program itself
     environment: Mapping[str, str] = field(default_factory=dict)

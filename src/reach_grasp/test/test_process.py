@@ -82,6 +82,24 @@ def test_a_node_without_respawn_ends_the_system(two_nodes, wait_for):
     assert not any(alive(pid) for pid in pids(again) + pids(once))
 
 
+def test_the_system_goes_on_without_an_optional_node(two_nodes, wait_for):
+    (again, once), (plain, optional) = two_nodes
+    manager = start(plain, optional.replace(")", ", optional=True)"))
+    try:
+        assert wait_for(lambda: pids(again) and pids(once))
+        os.kill(pids(once)[0], signal.SIGKILL)
+        assert wait_for(lambda: not alive(pids(once)[0]))
+        os.kill(pids(again)[0], signal.SIGKILL)
+        assert wait_for(lambda: len(pids(again)) == 2), "the others are still looked after"
+        assert manager.poll() is None and len(pids(once)) == 1
+    finally:
+        manager.send_signal(signal.SIGTERM)
+        output = manager.communicate(timeout=30)[0]
+    assert manager.returncode == 143
+    assert "ended with 137; the others go on" in output
+    assert not alive(pids(again)[1])
+
+
 def test_no_node_outlives_a_killed_manager(two_nodes, wait_for):
     (again, once), specs = two_nodes
     manager = start(*specs)
