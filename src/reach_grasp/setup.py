@@ -31,5 +31,10 @@ setup(
     maintainer_email="maintainers@reach-grasp.example",
     description="Starts reach-grasp",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["reach-grasp = reach_grasp.command:main"]},
+    entry_points={
+        "console_scripts": [
+            "reach-grasp = reach_grasp.command:main",
+            "overlay_node = reach_grasp.overlay_node:main",
+        ]
+    },
 )

@@ -95,9 +95,12 @@ class Builder:
         description = {"robot_description": urdf_path().read_text()}
         layout = str(Path(get_package_share_directory("so101_description")) / "rviz" / "so101.rviz")
         publisher = "robot_state_publisher"
+        # In the namespace, because two arms in one domain have frames of the same names.
+        shared = {"namespace": namespace, "remappings": (("/tf", "tf"), ("/tf_static", "tf_static")), "optional": True}
         return [
-            NodeSpec(publisher, publisher, publisher, namespace, parameters=description | self.time),
-            NodeSpec("rviz2", "rviz2", "rviz2", namespace, parameters=self.time, arguments=("-d", layout)),
+            NodeSpec(publisher, publisher, publisher, parameters=description | self.time, **shared),
+            self.node("reach_grasp", "overlay", optional=True),
+            NodeSpec("rviz2", "rviz2", "rviz2", parameters=self.time, arguments=("-d", layout), **shared),
         ]
 
     def learner(self) -> NodeSpec:

@@ -24,6 +24,7 @@ from hilserl_core.task import TaskSpec
 from hilserl_core.training import TrainingConfig
 from hilserl_learner.settings import LearnerParameters
 from hilserl_ros.parameters import Entry, entries
+from reach_grasp.overlay_node import OverlayParameters
 from reach_grasp.process import background
 from reach_grasp.task_files import task_of
 from reward_classifier_node.artifact import write_artifact
@@ -59,6 +60,7 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("leader: the arm in the person's hand", "", LeaderParameters),
     ("leader: who drives", "handover.", HandoverConfig),
     ("camera: a real camera", "", CameraParameters),
+    ("overlay: reward and trail in rviz", "", OverlayParameters),
 )
 TEXTS = {
     "/clock": "Simulated time.",

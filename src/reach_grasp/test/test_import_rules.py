@@ -14,7 +14,7 @@ import pytest
 
 ROS = {"rclpy", "ament_index_python", "builtin_interfaces", "sensor_msgs", "std_msgs", "std_srvs", "geometry_msgs"} | {
     "trajectory_msgs", "rcl_interfaces", "rosgraph_msgs", "diagnostic_msgs", "hilserl_interfaces", "hilserl_ros", "cv_bridge",
-    "launch", "launch_ros",
+    "launch", "launch_ros", "visualization_msgs",
 }  # fmt: skip
 HEAVY = {"torch", "lerobot", "transformers", "tensorboard"}
 NODES = {"dataset_recorder", "hilserl_actor", "hilserl_learner", "reward_classifier_node", "so101_driver", "so101_sim"}
@@ -32,6 +32,7 @@ LIGHT = [
     "hilserl_core.task", "hilserl_core.observation", "hilserl_core.action", "hilserl_core.kinematics", "hilserl_core.step",
     "hilserl_core.step_log", "hilserl_core.delivery", "hilserl_ros.node", "hilserl_ros.convert", "hilserl_ros.images",
     "hilserl_ros.parameters", "so101_sim.sim_node", "so101_sim.operator_node", "reach_grasp.command", "reach_grasp.systems",
+    "reach_grasp.overlay_node",
     "dataset_recorder.recorder_node",
     "dataset_recorder.player_node",
     "so101_driver.bus", "so101_driver.calibration", "so101_driver.finder", "so101_driver.safety",

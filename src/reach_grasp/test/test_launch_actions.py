@@ -79,6 +79,14 @@ def test_only_actor_and_learner_live_again_and_what_ends_for_good_ends_all(launc
     assert ends("actor", 2) and ends("learner", 0) and ends("sim", -9)
 
 
+def test_closing_the_viewer_ends_nothing_else(launch, prefix):
+    for package in ("robot_state_publisher", "rviz2"):
+        prefix.add(package, package, "")
+    actions = {action.kwargs["name"]: action.kwargs for action in started("sim", use_rviz="true")}
+    ending = [name for name, kwargs in actions.items() if kwargs["on_exit"](SimpleNamespace(returncode=0), None)]
+    assert ending == ["sim"]
+
+
 def test_a_wrong_argument_is_one_sentence(launch):
     with pytest.raises(RuntimeError, match="seed is 'x', allowed is a whole number"):
         started("train", seed="x")
