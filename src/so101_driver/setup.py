@@ -23,6 +23,7 @@ setup(
             "follower_node = so101_driver.follower_node:main",
             "leader_node = so101_driver.leader_node:main",
             "camera_node = so101_driver.camera_node:main",
+            "gamepad_node = so101_driver.gamepad_node:main",
         ]
     },
 )

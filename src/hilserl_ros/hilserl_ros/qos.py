@@ -30,6 +30,7 @@ IMAGE = reliable(5)
 REWARD = reliable(10)
 TELEOP = reliable(1)
 EPISODE_EVENT = reliable(10)
+JOY = reliable(10)
 STEPS = reliable(64)
 STEPS_ACK = reliable(10)
 """What is on the way may be lost or dropped by a full queue: acknowledgements, not QoS, guarantee delivery."""

@@ -20,7 +20,10 @@ from so101_description import urdf_path
 def _files(values: Mapping[str, Any], system: str) -> tuple[Path, ...]:
     """Parameter files from the most general to the most particular."""
     installed = Path(get_package_share_directory("reach_grasp")) / "config"
-    names = ["task", "policy", *(["sim"] if values["sim"] else []), *([system] if system not in ("sim", "replay") else [])]
+    own = system not in ("sim", "replay", "teleop")
+    names = ["task", "policy", *(["sim"] if values["sim"] else []), *([system] if own else [])]
+    if values.get("teleop") in ("gamepad", "keyboard"):
+        names.append(values["teleop"])
     if not values["sim"]:
         names.append("station")
     elif values.get("driver") == "bus":
@@ -70,9 +73,20 @@ class Builder:
             self.node("so101_sim", "operator", {"seed": self.values.get("seed", 0)}, condition=simulated and person),
             self.node("so101_driver", "follower", self._bus({"port": self._port, "calibration": _arm()}), condition=driven),
             *([] if simulated else self._cameras()),
-            self.node("so101_driver", "leader", condition=not simulated and person),
+            *([self.teleoperation({})] if not simulated and person and self.values["teleop"] != "none" else []),
             *self.viewer(),
         ]
+
+    def follower(self) -> NodeSpec:
+        """The real arm alone."""
+        return self.node("so101_driver", "follower")
+
+    def teleoperation(self, modes: Mapping[str, str]) -> NodeSpec:
+        """What the person drives with. modes: the parameter `mode` of a node, where it is not its default."""
+        chosen = self.values["teleop"]
+        executable = "leader" if chosen == "leader" else "gamepad"
+        parameters = {"mode": modes[executable]} if modes else {}
+        return replace(self.node("so101_driver", executable, parameters), name=chosen)
 
     def _cameras(self) -> list[NodeSpec]:
         """One for each camera of the task."""

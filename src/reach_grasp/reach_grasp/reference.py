@@ -33,8 +33,9 @@ from reward_classifier_node.node_settings import ClassifierNodeParameters
 from reward_classifier_node.settings import ClassifierSettings
 from reward_classifier_node.trunk import new_trunk
 from so101_driver.handover import HandoverConfig
+from so101_driver.mapping import Mapping
 from so101_driver.safety_config import SafetyConfig
-from so101_driver.settings import CameraParameters, FollowerParameters, LeaderParameters
+from so101_driver.settings import CameraParameters, FollowerParameters, GamepadParameters, LeaderParameters
 from so101_sim.config import WorldConfig
 from so101_sim.operator import OperatorConfig
 from so101_sim.operator_node import OperatorParameters
@@ -59,6 +60,8 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("follower: what a command passes", "safety.", SafetyConfig),
     ("leader: the arm in the person's hand", "", LeaderParameters),
     ("leader: who drives", "handover.", HandoverConfig),
+    ("gamepad: a gamepad or keyboard", "", GamepadParameters),
+    ("gamepad: what its controls mean", "mapping.", Mapping),
     ("camera: a real camera", "", CameraParameters),
     ("overlay: reward and trail in rviz", "", OverlayParameters),
 )

@@ -33,6 +33,13 @@ DRIVER = Argument(
     str,
     ("none", "bus"),
 )
+TELEOP = Argument(
+    "teleop",
+    "leader",
+    "At the real arm: what the person drives with. none: nobody, or a node that is started by hand.",
+    str,
+    ("leader", "gamepad", "keyboard", "none"),
+)
 RUN = Argument("run", "outputs/train", "Folder of the run. A run that is there already is continued.")
 PACE = Argument(
     "real_time_factor", "0.0", "Pace of the simulation: 1.0 is real time, 0.0 is as fast as the machine goes.", float
@@ -99,6 +106,12 @@ def _sim(values: Mapping[str, Any]) -> list[NodeSpec]:
     return Builder({"sim": True, **values}, "sim").world(person=False, lockstep=False)
 
 
+def _teleop(values: Mapping[str, Any]) -> list[NodeSpec]:
+    builder = Builder(values, "teleop")
+    arm = builder.world(person=False, lockstep=False) if values["sim"] else [builder.follower(), *builder.viewer()]
+    return [*arm, builder.teleoperation({"leader": "mirror", "gamepad": "drive"})]
+
+
 def _replay(values: Mapping[str, Any]) -> list[NodeSpec]:
     builder = Builder(values, "replay")
     for name in ("bag", "classifier"):
@@ -118,13 +131,13 @@ SYSTEMS: dict[str, System] = {
         System(
             "train",
             "The whole training: arm, person, actor and learner on one computer.",
-            (*COMMON, DRIVER, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
+            (*COMMON, DRIVER, TELEOP, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
             _train,
         ),
         System(
             "robot",
             "The robot's half of a training: arm, person and actor. The learner runs elsewhere in the same ROS domain.",
-            (*COMMON, DRIVER, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
+            (*COMMON, DRIVER, TELEOP, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
             _robot,
         ),
         System(
@@ -139,6 +152,7 @@ SYSTEMS: dict[str, System] = {
             (
                 *COMMON,
                 DRIVER,
+                TELEOP,
                 Argument("run", "outputs/record", "Folder of the recording; one that is there already is continued."),
                 Argument("demonstrations", "20", "Successful demonstrations to take; failures come on top.", int),
                 PACE,
@@ -175,6 +189,20 @@ SYSTEMS: dict[str, System] = {
                 OUTPUT,
             ),
             _replay,
+        ),
+        System(
+            "teleop",
+            "A person moves the arm, real or simulated, with a real leader, gamepad or keyboard; nothing is learned or recorded.",
+            (
+                SIM,
+                CONFIG,
+                USE_RVIZ,
+                LOG_LEVEL,
+                NAMESPACE,
+                Argument("teleop", "leader", "What the person drives with.", str, ("leader", "gamepad", "keyboard")),
+                Argument("real_time_factor", "1.0", PACE.text, float),
+            ),
+            _teleop,
         ),
         System(
             "sim",

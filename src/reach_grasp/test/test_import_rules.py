@@ -40,6 +40,7 @@ LIGHT = [
     "so101_driver.leader_node",
     "so101_driver.backup", "so101_driver.doctor.station",
     "so101_driver.camera_node",
+    "so101_driver.gamepad_node",
     "so101_sim.bus.emulator",
     "dataset_recorder.convert.conversion",
     "dataset_recorder.edit",

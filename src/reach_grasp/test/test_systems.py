@@ -15,6 +15,9 @@ from ament_index_python.packages import get_package_share_directory
 from reach_grasp import command
 from reach_grasp.errors import CommandError
 from reach_grasp.systems import SYSTEMS, nodes_of
+from so101_driver.input_device import codes_of
+from so101_driver.mapping import Mapping
+from so101_driver.settings import GamepadParameters
 
 SHARE = Path(get_package_share_directory("reach_grasp"))
 
@@ -31,6 +34,7 @@ def test_the_nodes_of_every_system(tmp_path):
     assert names("record") == ["sim", "operator", "recorder", "actor"]
     assert names("learner") == ["learner"]
     assert names("sim") == ["sim"]
+    assert names("teleop") == ["sim", "leader"]
     assert names("replay", bag="bags", classifier=str(tmp_path)) == ["player", "reward_classifier"]
     assert names("eval", checkpoint=str(tmp_path)) == ["sim", "actor"]
 
@@ -65,6 +69,30 @@ def test_what_talks_to_another_computer_sends_datagrams_that_fit_into_frames(mon
         return [spec.name for spec in nodes_of(system, {}) if spec.environment]
 
     assert changed("robot") == ["actor"] and changed("learner") == ["learner"] and changed("train") == []
+
+
+def test_a_person_may_drive_with_a_leader_a_gamepad_or_a_keyboard():
+    for chosen in ("leader", "gamepad", "keyboard"):
+        specs = {spec.name: spec for spec in nodes_of("record", {"sim": "false", "teleop": chosen})}
+        assert list(specs) == ["follower", "wrist_camera", chosen, "recorder", "actor"]
+        assert "mode" not in specs[chosen].parameters, "for an actor"
+        specs = {spec.name: spec for spec in nodes_of("teleop", {"sim": "false", "teleop": chosen})}
+        assert list(specs) == ["follower", chosen], "and without one"
+        leader = chosen == "leader"
+        assert specs[chosen].parameters["mode"] == ("mirror" if leader else "drive")
+        assert specs[chosen].executable == ("leader_node" if leader else "gamepad_node")
+        files = [file.name for file in specs[chosen].parameter_files]
+        assert files == ["task.yaml", "policy.yaml", *([] if leader else [f"{chosen}.yaml"]), "station.yaml"]
+    assert names("robot", sim="false", teleop="none") == ["follower", "wrist_camera", "actor"]
+
+
+def test_the_installed_mappings_are_possible():
+    for name in ("gamepad", "keyboard"):
+        content = yaml.safe_load((SHARE / "config" / f"{name}.yaml").read_text())
+        values = content[f"/**/{name}"]["ros__parameters"]
+        found = Mapping(**values.pop("mapping"))
+        assert len(codes_of(found)) == len(found.names) > 10
+        GamepadParameters(**values)
 
 
 def test_an_actor_waits_for_its_recorder():

@@ -80,3 +80,19 @@ class CameraInfoError(CameraError):
 
 class VideoEndedError(CameraError):
     """A video file has been played."""
+
+
+class InputError(DriverError):
+    """A gamepad or keyboard cannot be used."""
+
+
+class InputMissingError(InputError):
+    """There is no such device, or none that has what the mapping names, or more than one."""
+
+
+class InputDeniedError(InputError):
+    """This user may not open the device."""
+
+
+class MappingError(DriverError, ValueError):
+    """A mapping that names what there is not, or contradicts itself."""

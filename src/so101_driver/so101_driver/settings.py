@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nodes' parameter tables; those of `SafetyConfig` are `safety.*`, of `HandoverConfig` `handover.*`."""
+"""The nodes' parameter tables; those of `SafetyConfig` are `safety.*`, of `HandoverConfig` `handover.*`, of `Mapping`
+`mapping.*`."""
 
 from __future__ import annotations
 
@@ -109,3 +110,27 @@ class CameraParameters:
             return self.width, self.height
         index = 2 * task.cameras.index(self.camera)
         return task.camera_sizes[index], task.camera_sizes[index + 1]
+
+
+@dataclass(frozen=True)
+class GamepadParameters:
+    """Parameters of the gamepad node; what its controls mean is `mapping.*`."""
+
+    device: str = parameter(
+        "",
+        "Input device: its path (best under /dev/input/by-id) or a part of its name; empty: the only one that has every "
+        "control of the mapping; joy: none, another node publishes joy.",
+    )
+    mode: str = parameter(
+        "teleop",
+        "What a person who drives moves: teleop, in the policy's action space, for an actor; drive, the robot itself.",
+        choices=("teleop", "drive"),
+    )
+    grab: bool = parameter(False, "What is pressed reaches no other program: for a keyboard of its own.")
+    debounce_s: float = parameter(
+        0.05, "A button pressed again sooner than this after it was let go has bounced.", minimum=0.0, maximum=1.0
+    )
+    joy_timeout_s: float = parameter(
+        0.5, "Without joy from another node for this long its gamepad is away.", minimum=0.05, maximum=10.0
+    )
+    rate_hz: float = parameter(100.0, "How often the device is looked at.", minimum=20.0, maximum=500.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""reach-grasp train, robot, learner, sim: start a system and stay until it ends. And what the others of this kind share."""
+"""reach-grasp train, robot, learner, teleop, sim: start a system and stay until it ends. And what the others share."""
 
 from __future__ import annotations
 

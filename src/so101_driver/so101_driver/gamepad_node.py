@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gamepad or keyboard as a node. Devices are in input_device.py and joy_input.py, what is pressed means in controls.py."""
+
+from __future__ import annotations
+
+import array
+import time
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import JointState, Joy
+from trajectory_msgs.msg import JointTrajectory
+
+from hilserl_core.action import Controller
+from hilserl_core.kinematics import Kinematics
+from hilserl_interfaces.msg import EpisodeEvent, TeleopCommand
+from hilserl_ros import qos
+from hilserl_ros.convert import joint_command, joint_maps
+from hilserl_ros.node import BaseNode, main_of
+from so101_description import urdf_path
+from so101_driver.controls import Controls
+from so101_driver.input_device import InputDevice
+from so101_driver.joy_input import JoyInput
+from so101_driver.mapping import Mapping
+from so101_driver.settings import GamepadParameters
+
+_JOY = "joy"
+
+
+class GamepadNode(BaseNode[GamepadParameters]):
+    """Reads what is pressed in one timer, between whose calls messages come: nothing happens at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__("gamepad", GamepadParameters, {"mapping.": Mapping})
+        params, mapping = self.params, self.tables["mapping."]
+        self._controls = Controls(mapping, params.debounce_s)
+        self._robot: tuple[np.ndarray, Time] | None = None  # joints (J,) rad and their stamp
+        self._answered: Time | None = None
+        self._active = False
+        self._said: str | None = ""
+        self._due_s = 0.0
+        create = self.create_publisher
+        self._event = create(EpisodeEvent, "episode/event", qos.EPISODE_EVENT)
+        self._diagnostics = create(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
+        if params.mode == "drive":
+            self._command = create(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
+            self._controller = Controller(self.task, Kinematics(urdf_path(), self.task.joints))
+        else:
+            self._teleop = create(TeleopCommand, "teleop", qos.recorded(qos.TELEOP))
+        self.create_subscription(JointState, "joint_states", self._on_robot, qos.JOINT_STATES)
+        if params.device == _JOY:
+            self._input = JoyInput(mapping, params.joy_timeout_s)
+            self.create_subscription(Joy, _JOY, self._on_joy, qos.JOY)
+        else:
+            self._input = InputDevice(params.device, mapping, params.grab)
+            self._joy = create(Joy, _JOY, qos.JOY)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0 / params.rate_hz, self._cycle, clock=steady)
+        self.create_timer(1.0, self._report, clock=steady)
+
+    def _cycle(self) -> None:
+        now_s = time.monotonic()
+        due = now_s >= self._due_s
+        if due:
+            self._due_s = now_s + self.task.tick_s
+        changed = self._input.poll(now_s, self._controls)
+        self._say()
+        if self.params.device != _JOY and self._input.problem is None and (changed or due):
+            self._publish_joy()
+        for kind in self._controls.take_events():
+            self._publish_event(kind)
+        active = self._controls.active
+        if self._robot is not None and (due or active is not self._active):  # letting go does not wait for its turn
+            (self._drive if self.params.mode == "drive" else self._publish_teleop)(active, *self._robot)
+            self._active = active
+
+    def _publish_joy(self) -> None:
+        axes, buttons = self._input.joy()
+        message = Joy(axes=array.array("f", axes), buttons=array.array("i", buttons))
+        message.header.stamp, message.header.frame_id = self.get_clock().now().to_msg(), self._input.name
+        self._joy.publish(message)
+
+    def _publish_event(self, kind: str) -> None:
+        message = EpisodeEvent(kind=getattr(EpisodeEvent, kind.upper()), source=self.get_name())
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._event.publish(message)
+        self.get_logger().info(kind)
+
+    def _publish_teleop(self, active: bool, joints: np.ndarray, stamp: Time) -> None:
+        message = TeleopCommand(active=active)
+        message.header.stamp = stamp
+        if active:
+            message.action = array.array("f", self._controls.action)
+        self._teleop.publish(message)
+
+    def _drive(self, active: bool, joints: np.ndarray, stamp: Time) -> None:
+        """An observation of the robot is answered once, while the person drives; as the actor does, without its policy."""
+        if not active or stamp == self._answered:
+            return
+        if not self._active:
+            self._controller.latch_position(joints)
+        self._answered = stamp
+        targets = self._controller.command(self._controls.action, joints).joints
+        named = dict(zip(self.task.joints, targets, strict=True))
+        self._command.publish(joint_command(stamp, named, self.task.tick_s))
+
+    def _on_robot(self, message: JointState) -> None:
+        positions, _ = joint_maps(message)
+        joints = np.array([positions.get(joint, np.nan) for joint in self.task.joints])
+        if np.isfinite(joints).all():
+            self._robot = joints, message.header.stamp
+        else:
+            self.get_logger().error(f"joint_states lacks joints: {positions}; it is ignored", throttle_duration_sec=5.0)
+
+    def _on_joy(self, message: Joy) -> None:
+        self._input.take(message.axes, message.buttons, time.monotonic())
+
+    def _say(self) -> None:
+        if (problem := self._input.problem) != self._said:
+            self._said = problem
+            if problem is None:
+                self.get_logger().info(f"takes '{self._input.name}'")
+            else:
+                self.get_logger().warning(problem)
+
+    def _report(self) -> None:
+        problem = self._input.problem
+        status = DiagnosticStatus(
+            name=f"{self.get_name()}: input",
+            level=DiagnosticStatus.OK if problem is None else DiagnosticStatus.ERROR,
+            message=problem or ("the person drives" if self._controls.active else "at rest"),
+            values=[KeyValue(key="device", value=self._input.name)],
+        )
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    def close(self) -> None:
+        """Give the device back."""
+        self._input.close()
+
+
+main = main_of(GamepadNode)

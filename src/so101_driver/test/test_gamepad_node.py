@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gamepad's node as a process over DDS: its device is the test's `joy`, the arm an emulated one behind the follower."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from ament_index_python.packages import get_package_prefix
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import JointState, Joy
+from trajectory_msgs.msg import JointTrajectory
+
+from hilserl_core.kinematics import Kinematics
+from hilserl_interfaces.msg import EpisodeEvent, TeleopCommand
+from hilserl_ros import qos
+from hilserl_ros.convert import to_ns
+from so101_description import JOINTS, urdf_path
+from so101_driver import motors
+from so101_driver.bus import Bus
+from so101_driver.calibration import write_calibration
+from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
+
+LONG_S = 120.0
+START = np.array([0.0, -0.5, 0.6, 1.2, 0.3, 0.2])  # within the task's workspace
+MAPPING = dict.fromkeys(("z", "rerecord", "stop", "pause", "resume", "triggers"), "")
+MAPPING |= {
+    "x": "axes/1",
+    "y": "axes/0",
+    "gripper": "axes/2",
+    "hold": "buttons/0",
+    "success": "buttons/1",
+    "failure": "buttons/2",
+}
+REST = ([0.0, 0.0, 0.0], [0, 0, 0])
+
+
+class Station:
+    """Processes, a gamepad in the test's hand, and what is heard of them."""
+
+    def __init__(self, folder: Path, domain: int) -> None:
+        self.folder, self.domain = folder, domain
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node("station", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.teleop: TeleopCommand | None = None
+        self.joints: JointState | None = None
+        self.looks = 0
+        self.events: list[EpisodeEvent] = []
+        self.commands: list[JointTrajectory] = []
+        self.message = ""
+        self.robot: np.ndarray | None = None  # played by the test where there is no follower
+        self.told: list[int] = []
+        self.held: tuple[list[float], list[int]] | None = REST
+        self.joy = self.node.create_publisher(Joy, "joy", qos.JOY)
+        self.state = self.node.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
+        subscribe = self.node.create_subscription
+        subscribe(TeleopCommand, "teleop", lambda message: setattr(self, "teleop", message), qos.TELEOP)
+        subscribe(EpisodeEvent, "episode/event", self.events.append, qos.EPISODE_EVENT)
+        subscribe(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
+        self.processes: list[subprocess.Popen] = []
+
+    def _note(self, message: DiagnosticArray) -> None:
+        self.message = next((status.message for status in message.status if status.name == "gamepad: input"), self.message)
+
+    def look(self, message: JointState) -> None:
+        self.joints = message
+        self.looks += 1
+
+    def more(self, number: int) -> Callable[[], bool]:
+        """So many more of the robot's joints."""
+        wanted = self.looks + number
+        return lambda: self.looks >= wanted
+
+    def start(self, executable: str, *parameters: str) -> subprocess.Popen:
+        command = [str(Path(get_package_prefix("so101_driver")) / "lib/so101_driver" / executable), "--ros-args"]
+        command += [word for text in parameters for word in ("-p", text)]
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
+        self.processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+        return self.processes[-1]
+
+    def gamepad(self, *parameters: str) -> subprocess.Popen:
+        mapping = [f"mapping.{name}:='{value}'" for name, value in MAPPING.items()]
+        return self.start("gamepad_node", "device:=joy", "joy_timeout_s:=5.0", *mapping, *parameters)
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait; meanwhile the gamepad says what is held."""
+        end, sent = time.monotonic() + LONG_S, 0.0
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain for {what}"
+            self.executor.spin_once(timeout_sec=0.02)
+            if time.monotonic() > sent + 0.02:
+                sent = time.monotonic()
+                self._say()
+
+    def _say(self) -> None:
+        if self.held is not None:
+            self.joy.publish(Joy(axes=self.held[0], buttons=self.held[1]))
+        if self.robot is not None:
+            message = JointState(name=list(JOINTS), position=self.robot.tolist())
+            message.header.stamp = self.node.get_clock().now().to_msg()
+            self.told.append(to_ns(message.header.stamp))
+            self.state.publish(message)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            print(process.communicate()[1])  # noqa: T201, shown when a test fails
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Iterator[Station]:
+    found = Station(tmp_path, int(os.environ.get("ROS_DOMAIN_ID", "0")) + 6)
+    yield found
+    found.close()
+
+
+def test_what_is_held_is_teleop_and_a_press_is_one_event(station):
+    station.robot = START
+    process = station.gamepad()
+    station.until(lambda: station.teleop is not None and station.message == "at rest", "the node")
+    assert not station.teleop.active and not station.teleop.action
+    station.held = ([0.0, -1.0, 0.0], [1, 1, 0])
+    station.until(lambda: station.teleop.active, "the person to drive")
+    assert list(station.teleop.action) == [-1.0, 0.0, 0.0, 0.0] and to_ns(station.teleop.header.stamp) in station.told
+    heard = len(station.told)
+    station.until(lambda: len(station.told) > heard + 30 and station.events, "an event")
+    station.held = ([0.0, -1.0, 0.0], [1, 0, 1])
+    station.until(lambda: len(station.events) > 1, "another event")
+    assert [event.kind for event in station.events] == [EpisodeEvent.SUCCESS, EpisodeEvent.FAILURE]
+    assert station.events[0].source == "gamepad" and to_ns(station.events[0].header.stamp) > station.told[0]
+    station.held = None  # the gamepad falls silent
+    station.until(lambda: not station.teleop.active, "nobody to drive")
+    station.until(lambda: station.message == "no joy for 5 s; start its node again", "what is wrong")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=LONG_S) == 0
+
+
+def test_without_an_actor_a_held_stick_moves_the_arm_and_letting_go_stops_it(station, calibration):
+    mountings, arm = standard_arm()
+    for index, angle in enumerate(START):
+        arm.push(index, angle)
+    with BusEmulator(arm, mountings, line=INSTANT, port=station.folder / "arm") as emulator:
+        with Bus(emulator.device, reply_timeout_s=LONG_S) as bus:
+            motors.store_calibration(bus, calibration)
+        write_calibration(station.folder / "mine.json", calibration)
+        kinematics = Kinematics(urdf_path(), JOINTS)
+        subscribe = station.node.create_subscription
+        subscribe(JointState, "joint_states", station.look, qos.JOINT_STATES)
+        subscribe(JointTrajectory, "joint_command", station.commands.append, qos.JOINT_COMMAND)
+        patient = ("reply_timeout_s:=10.0", "safety.command_timeout_s:=10.0", "safety.watchdog_s:=1.0")
+        station.start(
+            "follower_node", f"port:={station.folder / 'arm'}", f"calibration:={station.folder / 'mine.json'}", *patient
+        )
+        station.gamepad("mode:=drive")
+        station.until(lambda: station.joints is not None and station.message == "at rest", "both nodes")
+
+        def place() -> np.ndarray:
+            return kinematics.forward(np.array(station.joints.position)).position
+
+        station.held = ([0.7, 0.0, 0.0], [0, 0, 0])  # the stick alone
+        station.until(station.more(50), "joints")
+        assert not station.commands and station.node.count_publishers("teleop") == 0
+        begin = place()
+        station.held = ([0.7, 0.0, 0.0], [1, 0, 0])
+        station.until(lambda: place()[1] > begin[1] + 0.05, "the arm 5 cm to the left")
+        assert list(station.commands[-1].joint_names) == list(JOINTS)
+        station.held = ([0.7, 0.0, 0.0], [0, 0, 0])
+        station.until(station.more(20), "what was on its way")
+        seen = len(station.commands)
+        station.until(station.more(150), "joints, beyond the watchdog")
+        assert len(station.commands) == seen
+        stopped = place()
+        station.until(station.more(50), "joints")
+        np.testing.assert_allclose(place(), stopped, atol=0.001)
+        last = kinematics.forward(np.array(station.commands[-1].points[0].positions)).position
+        assert np.linalg.norm(stopped - last) < 0.03, "it did not go beyond what it was told last"
+
+
+def test_a_wrong_mapping_is_said_in_one_sentence(station):
+    for parameter, sentence in (
+        ("mapping.sucess:=BTN_A", "unknown parameter mapping.sucess; did you mean mapping.success?"),
+        ("mapping.x:=ABS_QX", "mapping.x names ABS_QX, which the kernel does not know; did you mean ABS_X?"),
+    ):
+        process = station.start("gamepad_node", parameter)
+        _, said = process.communicate(timeout=LONG_S)
+        assert process.returncode == 2 and "Traceback" not in said and sentence in said
