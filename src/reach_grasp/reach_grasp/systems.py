@@ -192,7 +192,7 @@ SYSTEMS: dict[str, System] = {
         ),
         System(
             "teleop",
-            "A person moves the arm, real or simulated, with a real leader, gamepad or keyboard; nothing is learned or recorded.",
+            "A person moves the arm, real or simulated, with a leader, gamepad or keyboard; nothing is learned or recorded.",
             (
                 SIM,
                 CONFIG,

@@ -192,10 +192,7 @@ def test_without_an_actor_a_held_stick_moves_the_arm_and_letting_go_stops_it(sta
 
 
 def test_a_wrong_mapping_is_said_in_one_sentence(station):
-    for parameter, sentence in (
-        ("mapping.sucess:=BTN_A", "unknown parameter mapping.sucess; did you mean mapping.success?"),
-        ("mapping.x:=ABS_QX", "mapping.x names ABS_QX, which the kernel does not know; did you mean ABS_X?"),
-    ):
-        process = station.start("gamepad_node", parameter)
-        _, said = process.communicate(timeout=LONG_S)
-        assert process.returncode == 2 and "Traceback" not in said and sentence in said
+    process = station.start("gamepad_node", "mapping.x:=ABS_QX")
+    _, said = process.communicate(timeout=LONG_S)
+    assert process.returncode == 2 and "Traceback" not in said
+    assert "mapping.x names ABS_QX, which the kernel does not know; did you mean ABS_X?" in said
