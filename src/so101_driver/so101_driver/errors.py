@@ -87,7 +87,11 @@ class InputError(DriverError):
 
 
 class InputMissingError(InputError):
-    """There is no such device, or none that has what the mapping names, or more than one."""
+    """There is no such device, or none that has what the mapping names."""
+
+
+class InputAmbiguousError(InputError):
+    """Several devices fit."""
 
 
 class InputDeniedError(InputError):

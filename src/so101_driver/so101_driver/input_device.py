@@ -11,7 +11,7 @@ import evdev
 from evdev import ecodes
 
 from so101_driver.controls import Controls
-from so101_driver.errors import InputDeniedError, InputError, InputMissingError, MappingError
+from so101_driver.errors import InputAmbiguousError, InputDeniedError, InputError, InputMissingError, MappingError
 from so101_driver.mapping import Mapping, terms
 
 _RETRY_S = 1.0
@@ -49,6 +49,11 @@ class InputDevice:
         self._codes = codes_of(mapping)
         self._triggers = {term.name for term in terms(mapping.triggers)}
         self._device: evdev.InputDevice | None = None
+        self._axes: dict[int, evdev.AbsInfo] = {}
+        self._positions: dict[int, int] = {}
+        self._keys: list[int] = []
+        self._pressed: set[int] = set()
+        self._away = ""  # what is said as long as it is not back
         self._next_s = 0.0
 
     def poll(self, now_s: float, controls: Controls) -> bool:
@@ -62,12 +67,15 @@ class InputDevice:
                 self._begin(controls)
                 return True
             return self._read(now_s, controls)
+        except InputMissingError as error:
+            self.problem = self._away or str(error)
         except InputError as error:
             self.problem = str(error)
         except OSError as error:
             self.close()
             controls.lost()
-            self.problem = f"{self.name or 'the input device'} is away ({error.strerror or error}); plug it in again"
+            self._away = f"{self.name or 'the input device'} is away ({error.strerror or error}); plug it in again"
+            self.problem = self._away
         return False
 
     def joy(self) -> tuple[list[float], list[int]]:
@@ -90,7 +98,7 @@ class InputDevice:
         except OSError:
             device.close()
             raise
-        self._device, self.name, self.problem = device, device.name, None
+        self._device, self.name, self.problem, self._away = device, device.name, None, ""
         controls.begin(self._values())
 
     def _take(self, device: evdev.InputDevice) -> None:
@@ -124,7 +132,7 @@ class InputDevice:
             device.close()
         if found:
             listed = ", ".join(f"'{device.name}' ({device.path})" for device in found)
-            raise InputMissingError(f"{len(found)} input devices fit: {listed}; name one with the parameter device")
+            raise InputAmbiguousError(f"{len(found)} input devices fit: {listed}; name one with the parameter device")
         if denied:
             raise InputDeniedError(f"{denied} input devices in {self._folder} {_DENIED}")
         which = f"named '{self._wanted}' " if self._wanted else ""

@@ -145,11 +145,12 @@ def test_unplugged_nobody_drives_and_what_is_held_on_its_return_counts_for_nothi
     assert controls.active
     pad.here = False
     assert not kernel.poll(found, controls) and not controls.active and pad.closed
-    assert found.problem == "Pad is away (No such device); plug it in again"
+    away = "Pad is away (No such device); plug it in again"
+    assert found.problem == away
     kernel.devices.clear()
     Path(pad.path).unlink()
     kernel.poll(found, controls)
-    assert found.problem.startswith("no input device in") and found.problem.endswith("plug it in, or change the mapping")
+    assert found.problem == away, "said once"
     again = kernel.plug(Device("event7", "Pad"))
     again.held = [ecodes.BTN_TR, ecodes.BTN_A]
     assert kernel.poll(found, controls) and found.problem is None
