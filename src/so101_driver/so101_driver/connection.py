@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -20,17 +21,25 @@ class Connection:
     """Not for use from several threads at once.
 
     bus: None while there is none. health: what its servos said last, by id. positions, velocities: (J,) rad, rad/s, NaN
-    before all joints were read, the oldest of them at time_s on the steady clock.
+    before all joints were read, the oldest of them at time_s on the clock.
     """
 
-    def __init__(self, find: Callable[[], str], limits: Limits, *, reply_timeout_s: float = 0.004, retries: int = 1) -> None:
-        """find: gives the arm's port, also after it was plugged in elsewhere."""
+    def __init__(
+        self,
+        find: Callable[[], str],
+        limits: Limits,
+        *,
+        reply_timeout_s: float = 0.004,
+        retries: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """find: gives the arm's port, also after it was plugged in elsewhere. clock: gives time_s [s]."""
         self.limits = limits
         self.bus: Bus | None = None
         self.health: dict[int, Health] = {}
         self.positions = np.full(len(limits.joints), math.nan)
         self.velocities, self.time_s = self.positions.copy(), 0.0
-        self._find, self._options = find, {"reply_timeout_s": reply_timeout_s, "retries": retries}
+        self._find, self._options = find, {"reply_timeout_s": reply_timeout_s, "retries": retries, "clock": clock}
         self._tried_s = -math.inf
 
     def open(self, prepare: Callable[[Bus], None]) -> None:
@@ -62,12 +71,20 @@ class Connection:
         if self.bus is None:
             return False
         try:
-            return self._read(self.bus)
+            return self.read()
         except PortLostError:
             self.close()
             return False
 
-    def _read(self, bus: Bus) -> bool:
+    def connected(self) -> Bus:
+        """The bus. Raises PortLostError while there is none."""
+        if self.bus is None:
+            raise PortLostError(f"{UNPLUGGED}; plug it in again")
+        return self.bus
+
+    def read(self) -> bool:
+        """As `look`, but raises PortLostError."""
+        bus = self.connected()
         cycle = bus.read_state()
         if (health := bus.read_health()) is not None:
             self.health[health.servo] = health

@@ -22,7 +22,7 @@ def statuses(name: str, follower: Follower | None, pace: Pace, active: bool) -> 
     """One status of the follower and its bus, and one of each servo that has been heard."""
     if follower is None:
         return [DiagnosticStatus(name=f"{name}: arm", level=DiagnosticStatus.STALE, message="not configured")]
-    safety, faults = follower.safety, _faults(follower.bus)
+    safety, faults = follower.safety, _faults(follower.connection.bus)
     values = {
         "stopped": safety.stopped or "no",
         "busy_ms": f"{pace.busy_ms():.2f}",
@@ -33,7 +33,7 @@ def statuses(name: str, follower: Follower | None, pace: Pace, active: bool) -> 
     }
     level = DiagnosticStatus.OK if active and safety.stopped is None else DiagnosticStatus.WARN
     message = (f"stopped: {safety.stopped}" if safety.stopped else "ready") if active else "not active"
-    return [_status(f"{name}: arm", level, message, values), *_servos(name, follower.health, faults)]
+    return [_status(f"{name}: arm", level, message, values), *_servos(name, follower.connection.health, faults)]
 
 
 def leader_statuses(name: str, leader: Leader) -> list[DiagnosticStatus]:

@@ -12,16 +12,15 @@ import numpy as np
 
 from so101_driver import motors
 from so101_driver.arm import ArmState, Command, Decision
-from so101_driver.bus import Bus, Health
+from so101_driver.bus import Bus
 from so101_driver.calibration import Calibration
+from so101_driver.connection import UNPLUGGED, Connection
 from so101_driver.errors import BusError, NoAnswerError, PortLostError
 from so101_driver.limits import Limits
 from so101_driver.safety import Safety
 from so101_driver.safety_config import SafetyConfig
 
-UNPLUGGED = "the arm was unplugged"
 _OVERLOAD = 32  # bit of Status
-_RECONNECT_S = 0.5
 _HEADROOM = 1.25  # a servo may be this much faster than its goals, to catch up
 
 
@@ -54,7 +53,7 @@ class _Homing:
 
 
 class Follower:
-    """The arm on a bus. `safety` says whether it may move; `health` what its servos said last, by id."""
+    """The arm on a bus. `safety` says whether it may move; `connection` holds what was read."""
 
     def __init__(
         self,
@@ -72,47 +71,35 @@ class Follower:
         """
         self.calibration, self.limits = calibration, Limits(calibration)
         self.safety = Safety(self.limits, config)
-        self.health: dict[int, Health] = {}
-        self.bus: Bus | None = None
-        self._find, self._options = find, {"reply_timeout_s": reply_timeout_s, "retries": retries, "clock": clock}
+        self.connection = Connection(find, self.limits, reply_timeout_s=reply_timeout_s, retries=retries, clock=clock)
         self._joints = dict(zip(self.limits.servos, self.limits.joints, strict=True))
-        self._tried_s = -math.inf
         self._homing: _Homing | None = None
-        nowhere = np.full(len(self.limits.joints), math.nan)
-        self._positions, self._velocities, self._time_s = nowhere, nowhere.copy(), 0.0
 
     def open(self, write_calibration: bool = False) -> None:
         """Open the port and check everything. The arm stays as it is, limp or stiff.
 
         write_calibration: into the servos first, which makes them limp. Raises a DriverError that says what is wrong.
         """
-        bus = Bus(self._find(), self.limits.servos, **self._options)
-        bus.open()
-        try:
-            with bus.patiently():
-                bus.check()
-                motors.check_supply(bus, self.safety.config.voltage_min_v, self.safety.config.voltage_max_v)
-                if write_calibration:
-                    motors.store_calibration(bus, self.calibration)
-                motors.check_calibration(bus, self.calibration)
-        except BaseException:
-            bus.close()
-            raise
-        self.bus = bus
+
+        def prepare(bus: Bus) -> None:
+            motors.check_supply(bus, self.safety.config.voltage_min_v, self.safety.config.voltage_max_v)
+            if write_calibration:
+                motors.store_calibration(bus, self.calibration)
+            motors.check_calibration(bus, self.calibration)
+
+        self.connection.open(prepare)
 
     def close(self) -> None:
         """Close the port; the servos go on holding or hanging."""
         self.safety.stop("closed")
-        if self.bus is not None:
-            self.bus.close()
-            self.bus = None
+        self.connection.close()
 
     def switch_on(self) -> None:
         """Torque from where the arm is, without a jump. Also after a stop of whatever kind: this is the consent to go on.
 
         Raises SafetyError where a joint is far out of its limits, BusError when a servo does not take part.
         """
-        bus = self._connected()
+        bus = self.connection.connected()
         with bus.patiently():
             self._switch_on(bus)
 
@@ -138,7 +125,7 @@ class Follower:
     def switch_off(self) -> None:
         """Let go: the arm sinks. Raises BusError when a servo did not confirm it, after all were told."""
         self.safety.stop("switched off")
-        bus = self._connected()
+        bus = self.connection.connected()
         with bus.patiently():
             silent = motors.let_go(bus)
         if silent:
@@ -150,11 +137,11 @@ class Follower:
 
         Returns how many seconds it takes. Raises BusError while the arm is stopped or its joints are unknown.
         """
-        if self.safety.stopped is not None or not np.isfinite(self._positions).all():
+        if self.safety.stopped is not None or not np.isfinite(self.connection.positions).all():
             raise BusError(f"the arm cannot go home: {self.safety.stopped or 'its joints are not known'}")
         end = np.clip(positions, self.limits.lower, self.limits.upper)
-        duration_s = max(float(np.abs(end - self._positions).max()) / velocity_rad_s, 0.1)
-        self._homing = _Homing(self._positions.copy(), end, now_s, duration_s)
+        duration_s = max(float(np.abs(end - self.connection.positions).max()) / velocity_rad_s, 0.1)
+        self._homing = _Homing(self.connection.positions.copy(), end, now_s, duration_s)
         return duration_s
 
     @property
@@ -164,53 +151,38 @@ class Follower:
 
     def cycle(self, now_s: float, command: Command | None = None) -> Report:
         """Read, decide, write. Never raises because of the bus: a port that is lost stops the arm and is looked for."""
-        fresh = False
-        try:
-            if self.bus is None:
-                self._reconnect(now_s)
-            if self.bus is not None:
-                fresh = self._look()
-        except PortLostError:
-            self._lose()
+        fresh = self.connection.look(now_s)
+        if self.connection.bus is None:
+            self.safety.stop(UNPLUGGED)
         decision = self.safety.step(now_s, self._state(now_s), self._homeward(now_s) or command)
         if decision.refused:
             self._homing = None
-        if self.bus is not None and decision.goals is not None:
+        if self.connection.bus is not None and decision.goals is not None:
             try:
-                self.bus.write_goals(decision.goals)
+                self.connection.bus.write_goals(decision.goals)
             except PortLostError:
-                self._lose()
+                self.safety.stop(UNPLUGGED)
+                self.connection.close()
         return self._report(decision, fresh)
 
     def look(self) -> Report:
         """Read only. Raises PortLostError."""
-        self._connected()
-        return self._report(None, self._look())
+        return self._report(None, self.connection.read())
 
     def _report(self, decision: Decision | None, fresh: bool) -> Report:
-        return Report(decision, fresh, self._positions, self._velocities, self._loads(), self._time_s)
+        connection = self.connection
+        return Report(decision, fresh, connection.positions, connection.velocities, self._loads(), connection.time_s)
 
     def _loads(self) -> np.ndarray:
         """(J,) as last heard, NaN where never."""
-        heard = (self.health.get(servo) for servo in self.limits.servos)
+        heard = (self.connection.health.get(servo) for servo in self.limits.servos)
         return np.array([math.nan if item is None else item.load for item in heard])
 
-    def _look(self) -> bool:
-        cycle = self.bus.read_state()
-        if (health := self.bus.read_health()) is not None:
-            self.health[health.servo] = health
-        if len(cycle.samples) == len(self.limits.servos):
-            samples = cycle.samples
-            self._positions = self.limits.to_rad({servo: sample.position for servo, sample in samples.items()})
-            self._velocities = self.limits.to_velocity({servo: sample.velocity for servo, sample in samples.items()})
-            self._time_s = min(sample.time_s for sample in samples.values())
-        return cycle.fresh
-
     def _state(self, now_s: float) -> ArmState:
-        health = {self._joints[servo]: item for servo, item in self.health.items()}
+        health = {self._joints[servo]: item for servo, item in self.connection.health.items()}
         return ArmState(
-            self._positions,
-            max(0.0, now_s - self._time_s),
+            self.connection.positions,
+            max(0.0, now_s - self.connection.time_s),
             {joint: item.load for joint, item in health.items()},
             {joint: item.temperature_c for joint, item in health.items()},
             {joint: item.voltage_v for joint, item in health.items()},
@@ -224,27 +196,3 @@ class Follower:
         if now_s > homing.begun_s + homing.duration_s:
             self._homing = None
         return Command(self.limits.joints, homing.at(now_s).tolist())
-
-    def _connected(self) -> Bus:
-        if self.bus is None:
-            raise PortLostError(f"{UNPLUGGED}; plug it in again")
-        return self.bus
-
-    def _lose(self) -> None:
-        self.safety.stop(UNPLUGGED)
-        self.health.clear()
-        if self.bus is not None:
-            self.bus.close()
-            self.bus = None
-
-    def _reconnect(self, now_s: float) -> None:
-        """Look for the arm now and then. It stays stopped until somebody switches it on."""
-        if now_s - self._tried_s < _RECONNECT_S:
-            return
-        self._tried_s = now_s
-        try:
-            bus = Bus(self._find(), self.limits.servos, **self._options)
-            bus.open()
-        except BusError:
-            return
-        self.bus = bus

@@ -98,8 +98,9 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         except DriverError as error:
             return self._failed("the arm cannot be used", error)
         self._follower = follower
-        self._usb_serial = self._usb_serial or usb_serial_of(follower.bus.port_name)
-        self.get_logger().info(f"found the arm on {follower.bus.port_name}, calibrated by {file}")
+        port = follower.connection.bus.port_name
+        self._usb_serial = self._usb_serial or usb_serial_of(port)
+        self.get_logger().info(f"found the arm on {port}, calibrated by {file}")
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -271,7 +272,7 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         self._end_loop()
         if self._follower is None:
             return
-        if self.params.release and self._follower.bus is not None:
+        if self.params.release and self._follower.connection.bus is not None:
             try:
                 self._follower.switch_off()
             except DriverError as error:

@@ -156,13 +156,13 @@ def test_switched_off_it_is_limp(active):
 
 
 def test_a_dead_servo_makes_it_hold_and_then_stop(active):
-    active.follower.bus._port.reply_timeout_s = 0.02
+    active.follower.connection.bus._port.reply_timeout_s = 0.02
     active.emulator.faults.change(dead=(3,))
     report = active.until(lambda report: report.decision.mode is Mode.HOLD, at(0.5))
     active.until(lambda report: report.decision.mode is Mode.STOPPED, at(0.5))
     assert active.follower.safety.stopped == "no positions for 1 s" and not report.fresh
     active.emulator.faults.change(dead=())
-    active.follower.bus._port.reply_timeout_s = LONG_S
+    active.follower.connection.bus._port.reply_timeout_s = LONG_S
     assert active.until(lambda report: report.fresh).decision.mode is Mode.STOPPED
     active.follower.switch_on()
     active.until(near(0.2), at(0.2))
@@ -185,17 +185,17 @@ def test_a_gripper_that_squeezes_is_eased_before_its_servo_gives_up(active):
     active.until(near(0.3), at(0.3))
     active.arm.obstruct(5, 0.25, 9.0)
     active.until(lambda report: any("eased" in reason for reason in report.decision.reasons), grip)
-    report = active.until(lambda report: abs(active.follower.health[6].load) < 0.3, grip)
+    report = active.until(lambda report: abs(active.follower.connection.health[6].load) < 0.3, grip)
     assert report.positions[-1] == pytest.approx(0.25, abs=0.05)
     active.until(near(0.4), at(0.4))
 
 
 def test_packets_that_get_lost_are_survived(active):
-    active.follower.bus._port.reply_timeout_s = 0.02
+    active.follower.connection.bus._port.reply_timeout_s = 0.02
     active.emulator.faults.change(lost=0.05, corrupted=0.01, seed=2)
     active.until(near(0.4), at(0.4))
     active.until(near(0.0), at(0.0))
-    assert active.follower.safety.stopped is None and sum(active.follower.bus.faults.values()) > 0
+    assert active.follower.safety.stopped is None and sum(active.follower.connection.bus.faults.values()) > 0
 
 
 @pytest.mark.parametrize("power", [True, False])
@@ -227,7 +227,7 @@ def test_what_is_wrong_with_an_arm_is_said_when_it_is_opened(calibration, tmp_pa
     change(station)
     with pytest.raises(kind, match=sentence):
         station.follower.open()
-    assert station.follower.bus is None
+    assert station.follower.connection.bus is None
     station.close()
 
 
