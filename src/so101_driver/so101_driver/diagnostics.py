@@ -36,8 +36,10 @@ def statuses(name: str, follower: Follower | None, pace: Pace, active: bool) -> 
     return [_status(f"{name}: arm", level, message, values), *_servos(name, follower.connection.health, faults)]
 
 
-def leader_statuses(name: str, leader: Leader) -> list[DiagnosticStatus]:
-    """One status of the leader and its bus, and one of each servo that has been heard."""
+def leader_statuses(name: str, leader: Leader | None, lacking: str = "") -> list[DiagnosticStatus]:
+    """One status of the leader and its bus, and one of each servo that has been heard. lacking: why there is no leader."""
+    if leader is None:
+        return [_status(f"{name}: arm", DiagnosticStatus.ERROR, f"limp: {lacking}", {"state": State.LIMP.value})]
     handover, faults = leader.handover, _faults(leader.connection.bus)
     values = {
         "state": handover.state.value,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import math
 import time
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from hilserl_core.kinematics import Kinematics
 from hilserl_interfaces.msg import EpisodeStatus, TeleopCommand
 from hilserl_ros import qos
 from hilserl_ros.convert import joint_command, joint_maps
-from hilserl_ros.node import BaseNode, NodeError, main_of
+from hilserl_ros.node import BaseNode, main_of
 from hilserl_ros.realtime import take_precedence
 from so101_description import JOINTS, urdf_path
 from so101_driver.calibration import find_calibration, read_calibration
@@ -32,6 +33,7 @@ from so101_driver.leader import Leader, Report
 from so101_driver.settings import LeaderParameters
 from so101_driver.steering import steer
 
+_RETRY_S = 2.0
 _COMMAND_TICKS = 3  # for so long the last command is where the robot's target is
 
 
@@ -45,7 +47,10 @@ class _Heard:
 
 
 class LeaderNode(BaseNode[LeaderParameters]):
-    """Reads, decides and writes in one timer, between whose calls messages come: nothing happens at the same time."""
+    """Reads, decides and writes in one timer, between whose calls messages come: nothing happens at the same time.
+
+    Until the arm can be used it is limp, and tried again now and then.
+    """
 
     def __init__(self) -> None:
         super().__init__("leader", LeaderParameters, {"handover.": HandoverConfig})
@@ -67,25 +72,32 @@ class LeaderNode(BaseNode[LeaderParameters]):
         self.create_subscription(JointState, "joint_states", self._on_robot, qos.JOINT_STATES)
         self.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.STATUS)
         self.create_service(SetBool, "~/set_free", self._on_set_free)
-        self._leader = self._opened()
+        self._leader: Leader | None = None
+        self._lacking, self._tried_s = "", -math.inf  # why there is no leader, and when it was tried last
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0 / self.params.rate_hz, self._cycle, clock=steady)
         self.create_timer(1.0, self._report, clock=steady)
         self.get_logger().info(f"runs with {take_precedence()}")
 
-    def _opened(self) -> Leader:
-        params = self.params
+    def _open(self, now_s: float) -> None:
+        """Now and then, until the arm can be used; what is wrong is said once."""
+        if now_s < self._tried_s + _RETRY_S:
+            return
+        params, self._tried_s = self.params, now_s
         try:
             file = find_calibration("leader", params.calibration)
             options = {"reply_timeout_s": params.reply_timeout_s, "retries": params.retries}
             leader = Leader(self._find, read_calibration(file), self.tables["handover."], **options)
             leader.open(params.write_calibration)
         except DriverError as error:
-            raise NodeError(f"the leader cannot be used: {error}") from error
+            if str(error) != self._lacking:
+                self._lacking = str(error)
+                self.get_logger().error(f"the leader cannot be used: {error}; tried again every {_RETRY_S:g} s")
+            return
+        self._leader = leader
         port = leader.connection.bus.port_name
         self._usb_serial = self._usb_serial or usb_serial_of(port)
         self.get_logger().info(f"found the leader on {port}, calibrated by {file}")
-        return leader
 
     def _find(self) -> str:
         """The port; once the adapter's serial number is known, by that alone: another arm may have the old name."""
@@ -97,19 +109,27 @@ class LeaderNode(BaseNode[LeaderParameters]):
 
     def _cycle(self) -> None:
         now_s, robot = time.monotonic(), self._robot
-        known = (robot.joints, now_s - robot.come_s) if robot else ()
-        report = self._leader.cycle(now_s, *known)
-        if report.fresh:
-            stamp_ns = stamp_of(self.get_clock(), report.time_s)
-            self._joints.publish(joint_state(stamp_ns, report.positions, report.velocities))
-        self._say()
+        if self._leader is None:
+            self._open(now_s)
+        report = self._look(self._leader, now_s) if self._leader is not None else None
         if robot is None:
             return
         if self.params.mode == "mirror":
-            self._mirror(report, robot)
+            if report is not None:
+                self._mirror(report, robot)
         elif now_s >= self._due_s:
             self._said_s, self._due_s = now_s, now_s + self.task.tick_s
             self._publish_teleop(report, robot, now_s)
+
+    def _look(self, leader: Leader, now_s: float) -> Report:
+        robot = self._robot
+        known = (robot.joints, now_s - robot.come_s) if robot else ()
+        report = leader.cycle(now_s, *known)
+        if report.fresh:
+            stamp_ns = stamp_of(self.get_clock(), report.time_s)
+            self._joints.publish(joint_state(stamp_ns, report.positions, report.velocities))
+        self._say(leader)
+        return report
 
     def _mirror(self, report: Report, robot: _Heard) -> None:
         """Each observation of the robot is answered once, while the person drives."""
@@ -118,24 +138,25 @@ class LeaderNode(BaseNode[LeaderParameters]):
             joints = dict(zip(JOINTS, report.positions, strict=True))
             self._command.publish(joint_command(robot.stamp, joints, 1.0 / self.params.rate_hz))
 
-    def _publish_teleop(self, report: Report, robot: _Heard, now_s: float) -> None:
-        message = TeleopCommand(active=report.state is State.FREE)
+    def _publish_teleop(self, report: Report | None, robot: _Heard, now_s: float) -> None:
+        message = TeleopCommand()
         message.header.stamp = robot.stamp
-        if message.active:
+        if report is not None and report.state is State.FREE:
+            message.active = True
             commanded = self._commanded
             recent = commanded is not None and now_s - commanded.come_s < _COMMAND_TICKS * self.task.tick_s
             target = commanded.joints if recent else robot.joints
             message.action = array.array("f", steer(report.positions, target, self.task, self._kinematics))
         self._teleop.publish(message)
 
-    def _say(self) -> None:
-        handover = self._leader.handover
+    def _say(self, leader: Leader) -> None:
+        handover = leader.handover
         said = (handover.state, handover.reason)
         if said != self._said:
             self._said = said
             text = handover.state.value + (f": {handover.reason}" if handover.reason else "")
             self.get_logger().info(text)
-        if unconfirmed := self._leader.unconfirmed:
+        if unconfirmed := leader.unconfirmed:
             which = ", ".join(map(str, unconfirmed))
             self.get_logger().warning(f"servo {which} did not confirm its torque; tried again", throttle_duration_sec=5.0)
 
@@ -161,11 +182,15 @@ class LeaderNode(BaseNode[LeaderParameters]):
     def _on_episode(self, message: EpisodeStatus) -> None:
         """An episode begins: the leader goes where the robot goes."""
         episode = (message.run_id, message.episode)
-        if message.phase == EpisodeStatus.RESETTING or self._episode not in (None, episode):
+        begins = message.phase == EpisodeStatus.RESETTING or self._episode not in (None, episode)
+        if begins and self._leader is not None:
             self._leader.handover.hand_back()
         self._episode = episode
 
     def _on_set_free(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if self._leader is None:
+            response.message = f"the leader is limp: {self._lacking}"
+            return response
         handover = self._leader.handover
         response.success = handover.take_over() if request.data else handover.hand_back()
         if response.success:
@@ -177,12 +202,14 @@ class LeaderNode(BaseNode[LeaderParameters]):
     # Now and then -----------------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        message = DiagnosticArray(status=leader_statuses(self.get_name(), self._leader))
+        message = DiagnosticArray(status=leader_statuses(self.get_name(), self._leader, self._lacking))
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
     def close(self) -> None:
         """Let go, unless told otherwise, and give the port back."""
+        if self._leader is None:
+            return
         try:
             if self.params.release:
                 self._leader.let_go()
