@@ -24,7 +24,7 @@ _STATE = span("Present_Position", "Present_Velocity")
 # Protocol 0 does not number its packets, so an answer that comes late could be taken for one to the next question. What is
 # asked again and again therefore has lengths that tell: up to so many bytes more than needed, in turn.
 _STATE_LENGTHS = 4
-_HEALTH = span("Present_Load", "Present_Current")
+_HEALTH = span("Torque_Enable", "Present_Current")
 _READ, _WRITE, _PING = 2, 3, 1
 _QUIET_S = 0.03
 _CHUNK = 256
@@ -42,7 +42,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Health:
-    """What one servo says of itself: load -1 to 1, volts, °C, amperes, and its status bits."""
+    """What one servo says of itself: load -1 to 1, volts, °C, amperes, its status bits, and whether its torque is on."""
 
     servo: int
     load: float
@@ -50,6 +50,7 @@ class Health:
     temperature_c: int
     current_a: float
     status: int
+    torque: bool
     time_s: float
 
 
@@ -185,7 +186,8 @@ class Bus:
             pick(f"Present_{name}" if name != "Status" else name, data, _HEALTH[0])
             for name in ("Load", "Voltage", "Temperature", "Current", "Status")
         )
-        return Health(servo, load / 1000, volts / 10, heat, amperes * 0.0065, status, self._clock())
+        torque = pick("Torque_Enable", data, _HEALTH[0]) == 1
+        return Health(servo, load / 1000, volts / 10, heat, amperes * 0.0065, status, torque, self._clock())
 
     def check(self) -> None:
         """Look whether all servos are there, of one model and firmware.

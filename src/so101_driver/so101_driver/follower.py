@@ -105,6 +105,7 @@ class Follower:
 
     def _switch_on(self, bus: Bus) -> None:
         config = self.safety.config
+        self.connection.health.clear()  # what the servos said while they were limp
         motors.configure(bus, self.calibration, max(config.max_velocity_rad_s, config.gripper_velocity_rad_s) * _HEADROOM)
         cycle = bus.read_state()
         if not cycle.fresh:
@@ -154,6 +155,8 @@ class Follower:
         fresh = self.connection.look(now_s)
         if self.connection.bus is None:
             self.safety.stop(UNPLUGGED)
+        if limp := [str(servo) for servo, item in self.connection.health.items() if not item.torque]:
+            self.safety.stop(f"servo {', '.join(limp)} has lost its torque; look after its supply")
         decision = self.safety.step(now_s, self._state(now_s), self._homeward(now_s) or command)
         if decision.refused:
             self._homing = None

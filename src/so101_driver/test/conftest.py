@@ -52,6 +52,12 @@ class PatientPort(Port):
 
 
 @pytest.fixture
+def patient_port() -> type[PatientPort]:
+    """The class of such ports."""
+    return PatientPort
+
+
+@pytest.fixture
 def emulator() -> Iterator[BusEmulator]:
     """An arm on a serial device, without delays."""
     with BusEmulator(line=INSTANT) as found:

@@ -25,7 +25,7 @@ from so101_driver.errors import (
     SupplyError,
 )
 from so101_driver.finder import find_port
-from so101_driver.follower import UNPLUGGED, Follower, Report
+from so101_driver.follower import Follower, Report
 from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
 from so101_sim.bus.memory import Address
 
@@ -155,31 +155,6 @@ def test_switched_off_it_is_limp(active):
     assert active.cycle(at(0.2)).decision.mode is Mode.STOPPED
 
 
-def test_a_dead_servo_makes_it_hold_and_then_stop(active):
-    active.follower.connection.bus._port.reply_timeout_s = 0.02
-    active.emulator.faults.change(dead=(3,))
-    report = active.until(lambda report: report.decision.mode is Mode.HOLD, at(0.5))
-    active.until(lambda report: report.decision.mode is Mode.STOPPED, at(0.5))
-    assert active.follower.safety.stopped == "no positions for 1 s" and not report.fresh
-    active.emulator.faults.change(dead=())
-    active.follower.connection.bus._port.reply_timeout_s = LONG_S
-    assert active.until(lambda report: report.fresh).decision.mode is Mode.STOPPED
-    active.follower.switch_on()
-    active.until(near(0.2), at(0.2))
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [({"hot": (4,), "hot_c": 63}, "wrist_flex is hot"), ({"supply_v": 4.2}, "gets 4.2 V"), ({"supply_v": 8.0}, "gets 8.0 V")],
-)
-def test_heat_and_a_wrong_supply_hold_it_until_they_are_gone(active, fault, reason):
-    active.emulator.faults.change(**fault)
-    report = active.until(lambda report: bool(report.decision.reasons), at(0.5))
-    assert reason in report.decision.reasons[0] and report.decision.mode is Mode.HOLD
-    active.emulator.faults.change(hot=(), supply_v=7.4)
-    active.until(near(0.5), at(0.5))
-
-
 def test_a_gripper_that_squeezes_is_eased_before_its_servo_gives_up(active):
     grip = Command(JOINTS, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     active.until(near(0.3), at(0.3))
@@ -188,30 +163,6 @@ def test_a_gripper_that_squeezes_is_eased_before_its_servo_gives_up(active):
     report = active.until(lambda report: abs(active.follower.connection.health[6].load) < 0.3, grip)
     assert report.positions[-1] == pytest.approx(0.25, abs=0.05)
     active.until(near(0.4), at(0.4))
-
-
-def test_packets_that_get_lost_are_survived(active):
-    active.follower.connection.bus._port.reply_timeout_s = 0.02
-    active.emulator.faults.change(lost=0.05, corrupted=0.01, seed=2)
-    active.until(near(0.4), at(0.4))
-    active.until(near(0.0), at(0.0))
-    assert active.follower.safety.stopped is None and sum(active.follower.connection.bus.faults.values()) > 0
-
-
-@pytest.mark.parametrize("power", [True, False])
-def test_unplugged_it_stops_and_under_another_name_it_goes_on_only_when_told(active, tmp_path: Path, power):
-    active.until(near(0.3), at(0.3))
-    active.emulator.unplug(power=power)
-    report = active.until(lambda report: report.decision.mode is Mode.STOPPED, at(0.5))
-    assert active.follower.safety.stopped == UNPLUGGED and not report.fresh
-    with pytest.raises(BusError, match="unplugged; plug it in again"):
-        active.follower.switch_on()
-    active.emulator.plug(tmp_path / "other")
-    active.arm.push(1, 0.1)
-    report = active.until(lambda report: report.fresh, at(0.5))
-    assert report.decision.mode is Mode.STOPPED
-    active.follower.switch_on()
-    active.until(near(0.5), at(0.5))
 
 
 @pytest.mark.parametrize(
