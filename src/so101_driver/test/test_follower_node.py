@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from so101_driver.bus import Bus
 from so101_driver.calibration import write_calibration
 from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
 from so101_sim.bus.memory import Address
+from so101_sim.bus.packets import Instruction, Request
 
 LONG_S = 120.0
 
@@ -53,7 +55,7 @@ class Station:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.joints: JointState | None = None
-        self.looks = 0
+        self.looks = self.reports = 0
         self.stopped: bool | None = None
         self.diagnostics: dict[str, object] = {}
         self.command = self.node.create_publisher(JointTrajectory, "joint_command", qos.JOINT_COMMAND)
@@ -69,6 +71,7 @@ class Station:
         self.looks += 1
 
     def _note(self, message: DiagnosticArray) -> None:
+        self.reports += 1
         self.diagnostics |= {status.name: status for status in message.status}
 
     def start(self, *parameters: str) -> subprocess.Popen:
@@ -142,6 +145,54 @@ def test_it_holds_follows_and_holds_again_when_nobody_commands(station):
     held: list[int] = []
     station.until(lambda: held[-3:] == [station.goals()] * 3 or held.append(station.goals()), "the arm to hold")
     assert station.joints.position[0] < 1.4
+
+
+ACTOR = """
+import rclpy
+from trajectory_msgs.msg import JointTrajectory
+from hilserl_ros import qos
+from hilserl_ros.convert import joint_command
+from so101_description import JOINTS
+
+rclpy.init()
+node = rclpy.create_node("actor")
+command = node.create_publisher(JointTrajectory, "joint_command", qos.JOINT_COMMAND)
+say = lambda: command.publish(joint_command(node.get_clock().now().to_msg(), dict.fromkeys(JOINTS, 1.2), 0.1))
+node.create_timer(0.1, say)
+rclpy.spin(node)
+"""
+
+
+def test_an_actor_killed_in_mid_motion_leaves_the_arm_held_within_the_watchdog(station, monkeypatch):
+    """A process that commands at the task's tick, killed: what the servos' goal registers hold after that, cycle by cycle.
+
+    The bound is counted in cycles, which never come faster than their rate, so that a busy machine does not matter: no command
+    older than command_timeout_s is taken, and watchdog_s after the last one taken the goals stand still.
+    """
+    goals: list[list[int]] = []  # after each packet of goals
+    handle = station.emulator.handle
+
+    def watched(request: Request) -> tuple[bytes, float]:
+        answer = handle(request)
+        if request.instruction == Instruction.SYNC_WRITE:
+            goals.append(station.goals())
+        return answer
+
+    monkeypatch.setattr(station.emulator, "handle", watched)
+    station.start("safety.max_velocity_rad_s:=0.1", "safety.gripper_velocity_rad_s:=0.1")  # 12 s for the whole way
+    station.until(lambda: station.joints is not None, "joints")
+    actor = subprocess.Popen([sys.executable, "-c", ACTOR], env={**os.environ, "ROS_DOMAIN_ID": str(station.domain)})
+    station.processes.append(actor)
+    station.until(lambda: station.joints.position[0] > 0.05, "the arm on its way")
+    actor.kill()
+    actor.wait()
+    killed, looks, reports = len(goals), station.looks, station.reports
+    station.until(lambda: len(goals) > killed + 200 and station.reports > reports + 1, "two seconds of cycles and diagnostics")
+    changes = [index for index in range(1, len(goals)) if goals[index] != goals[index - 1]]
+    assert killed - 100 < changes[-1] <= killed + round((0.25 + 0.25) * 100) + 1
+    at = station.joints.position[0]
+    assert station.looks > looks + 100 and 0.05 < at < 1.1 and station.stopped is False
+    station.until(lambda: station.joints.position[0] > at + 0.02, "the arm, which another actor moves on", 1.2)
 
 
 def test_an_emergency_stop_by_topic_and_by_service_wants_an_explicit_consent(station):
