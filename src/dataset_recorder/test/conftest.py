@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small dataset that LeRobot itself recorded; tests import `bag_fixtures` by name."""
+"""A small dataset that LeRobot itself recorded; tests import `bag_fixtures` and `recorder_station` by name."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,13 @@ def recorded(tmp_path_factory) -> Path:
             dataset.save_episode(parallel_encoding=False)
     dataset.finalize()
     return root
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[Callable]:
+    """Starts a recorder with parameters; gives the station and the process."""
+    from recorder_station import Station
+
+    station = Station(tmp_path / "bags")
+    yield station.begin
+    station.close()

@@ -3,27 +3,22 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import rclpy
-from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
 from hilserl_ros.images import image_to_rgb
+from hilserl_ros.testing import Rig
 
 LONG_S = 120.0
 TASK = ("task.camera_sizes:=[64, 48]", "task.crops:=[0, 0, 48, 48]", "task.image_size:=48")
@@ -39,19 +34,14 @@ def write_video(path: Path, size: tuple[int, int]) -> None:
     part.replace(path)
 
 
-class Viewer:
+class Viewer(Rig):
     """Looks at a camera's topics."""
 
-    def __init__(self, domain: int) -> None:
-        self.domain, self.context = domain, Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("viewer", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
+    def __init__(self) -> None:
+        super().__init__(2, LONG_S)
         self.seen: dict[str, dict[int, object]] = defaultdict(dict)
         self.status = DiagnosticStatus()
         self.node.create_subscription(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
-        self.processes: list[subprocess.Popen] = []
 
     def _note(self, message: DiagnosticArray) -> None:
         (self.status,) = message.status
@@ -63,34 +53,16 @@ class Viewer:
         self.node.create_subscription(kind, topic, note, qos.IMAGE)
 
     def start(self, *parameters: str) -> subprocess.Popen:
-        command = [str(Path(get_package_prefix("so101_driver")) / "lib/so101_driver/camera_node"), "--ros-args"]
-        command += [word for text in (*TASK, *parameters) for word in ("-p", text)]
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
-        self.processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-        return self.processes[-1]
-
-    def until(self, condition: Callable[[], object], what: str) -> None:
-        end = time.monotonic() + LONG_S
-        while not condition():
-            assert time.monotonic() < end, f"waited in vain for {what}; the camera says: {self.status.message}"
-            self.executor.spin_once(timeout_sec=0.05)
+        return self.run("so101_driver", "camera_node", (*TASK, *parameters))
 
     def common(self) -> list[int]:
         """Stamps that every topic watched has had."""
         return sorted(set.intersection(*map(set, self.seen.values()))) if len(self.seen) == 3 else []
 
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            print(process.communicate()[1])  # noqa: T201, shown when a test fails
-        self.executor.shutdown()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
-
 
 @pytest.fixture
 def viewer() -> Iterator[Viewer]:
-    found = Viewer(int(os.environ.get("ROS_DOMAIN_ID", "0")) + 2)
+    found = Viewer()
     yield found
     found.close()
 

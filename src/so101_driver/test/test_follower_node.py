@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,13 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
-from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
@@ -27,6 +22,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from hilserl_ros import qos
 from hilserl_ros.convert import joint_command, to_ns
+from hilserl_ros.testing import Rig
 from so101_description import JOINTS
 from so101_driver import motors
 from so101_driver.bus import Bus
@@ -38,22 +34,20 @@ from so101_sim.bus.packets import Instruction, Request
 LONG_S = 120.0
 
 
-class Station:
+class Station(Rig):
     """An emulated arm with its calibration, and everything that talks to the follower."""
 
-    def __init__(self, folder: Path, calibration, domain: int) -> None:
+    def __init__(self, folder: Path, calibration) -> None:
+        super().__init__(5, LONG_S)
         mountings, self.arm = standard_arm()
         self.emulator = BusEmulator(self.arm, mountings, line=INSTANT, port=folder / "arm")
         self.emulator.start()
         with Bus(self.emulator.device, reply_timeout_s=LONG_S) as bus:
             motors.store_calibration(bus, calibration)
-        self.file, self.folder, self.domain = folder / "mine.json", folder, domain
+        self.file, self.folder = folder / "mine.json", folder
+        self.angle: float | None = None  # what all joints are told meanwhile
+        self.sent_s = 0.0
         write_calibration(self.file, calibration)
-        self.context = Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("station", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
         self.joints: JointState | None = None
         self.looks = self.reports = 0
         self.stopped: bool | None = None
@@ -64,7 +58,6 @@ class Station:
         subscribe(JointState, "joint_states", self._look, qos.JOINT_STATES)
         subscribe(Bool, "estop", lambda message: setattr(self, "stopped", message.data), qos.STATUS)
         subscribe(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
-        self.processes: list[subprocess.Popen] = []
 
     def _look(self, message: JointState) -> None:
         self.joints = message
@@ -76,36 +69,23 @@ class Station:
 
     def start(self, *parameters: str) -> subprocess.Popen:
         given = (f"port:={self.folder / 'arm'}", f"calibration:={self.file}", "reply_timeout_s:=10.0", *parameters)
-        command = [str(Path(get_package_prefix("so101_driver")) / "lib/so101_driver/follower_node"), "--ros-args"]
-        command += [word for text in given for word in ("-p", text)]
-        process = subprocess.Popen(
-            command, env={**os.environ, "ROS_DOMAIN_ID": str(self.domain)}, stderr=subprocess.PIPE, text=True
-        )
-        self.processes.append(process)
-        return process
+        return self.run("so101_driver", "follower_node", given)
 
     def until(self, condition: Callable[[], bool], what: str, angle: float | None = None) -> None:
         """Wait; meanwhile command all joints to an angle."""
-        end, sent = time.monotonic() + LONG_S, 0.0
-        while not condition():
-            assert time.monotonic() < end, f"waited in vain for {what}"
-            self.executor.spin_once(timeout_sec=0.02)
-            if angle is not None and time.monotonic() > sent + 0.05:
-                self.send(dict.fromkeys(JOINTS, angle))
-                sent = time.monotonic()
+        self.angle = angle
+        super().until(condition, what)
+
+    def meanwhile(self) -> None:
+        if self.angle is not None and time.monotonic() > self.sent_s + 0.05:
+            self.send(dict.fromkeys(JOINTS, self.angle))
+            self.sent_s = time.monotonic()
 
     def send(self, angles: dict[str, float]) -> None:
         self.command.publish(joint_command(self.node.get_clock().now().to_msg(), angles, 0.1))
 
     def near(self, angle: float) -> Callable[[], bool]:
         return lambda: self.joints is not None and bool((np.abs(np.array(self.joints.position) - angle) < 0.02).all())
-
-    def call(self, kind: type, name: str, request: object = None) -> object:
-        client = self.node.create_client(kind, name)
-        self.until(client.service_is_ready, f"the service {name}")
-        answer = client.call_async(request or kind.Request())
-        self.until(answer.done, f"an answer of {name}")
-        return answer.result()
 
     def limp(self) -> list[bool]:
         return [servo.limp for servo in self.emulator.servos]
@@ -114,18 +94,13 @@ class Station:
         return [servo.memory.word(Address.GOAL_POSITION) for servo in self.emulator.servos]
 
     def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            print(process.communicate()[1])  # noqa: T201, shown when a test fails
-        self.executor.shutdown()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
+        super().close()
         self.emulator.stop()
 
 
 @pytest.fixture
 def station(tmp_path: Path, calibration) -> Iterator[Station]:
-    found = Station(tmp_path, calibration, int(os.environ.get("ROS_DOMAIN_ID", "0")) + 5)
+    found = Station(tmp_path, calibration)
     yield found
     found.close()
 
@@ -181,8 +156,7 @@ def test_an_actor_killed_in_mid_motion_leaves_the_arm_held_within_the_watchdog(s
     monkeypatch.setattr(station.emulator, "handle", watched)
     station.start("safety.max_velocity_rad_s:=0.1", "safety.gripper_velocity_rad_s:=0.1")  # 12 s for the whole way
     station.until(lambda: station.joints is not None, "joints")
-    actor = subprocess.Popen([sys.executable, "-c", ACTOR], env={**os.environ, "ROS_DOMAIN_ID": str(station.domain)})
-    station.processes.append(actor)
+    actor = station.spawn([sys.executable, "-c", ACTOR])
     station.until(lambda: station.joints.position[0] > 0.05, "the arm on its way")
     actor.kill()
     actor.wait()

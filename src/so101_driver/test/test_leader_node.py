@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -12,11 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
-from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
@@ -26,6 +21,7 @@ from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import EpisodeStatus, TeleopCommand
 from hilserl_ros import qos
 from hilserl_ros.convert import joint_command, to_ns
+from hilserl_ros.testing import Rig
 from so101_description import JOINTS, urdf_path
 from so101_driver import motors
 from so101_driver.bus import Bus
@@ -37,22 +33,18 @@ LONG_S = 120.0
 ROBOT = np.array([0.0, -0.5, 0.6, 1.2, 0.3, 0.2])  # within the task's workspace
 
 
-class Station:
+class Station(Rig):
     """An emulated leader with its calibration, a robot that stands where it is told to, and what the leader says."""
 
-    def __init__(self, folder: Path, calibration, domain: int) -> None:
+    def __init__(self, folder: Path, calibration) -> None:
+        super().__init__(6, LONG_S)
         mountings, self.arm = standard_arm()
         self.emulator = BusEmulator(self.arm, mountings, line=INSTANT, port=folder / "arm")
         self.emulator.start()
         with Bus(self.emulator.device, reply_timeout_s=LONG_S) as bus:
             motors.store_calibration(bus, calibration)
-        self.file, self.port, self.domain = folder / "mine.json", folder / "arm", domain
+        self.file, self.port, self.sent_s = folder / "mine.json", folder / "arm", 0.0
         write_calibration(self.file, calibration)
-        self.context = Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("station", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
         self.joints: JointState | None = None
         self.teleop: TeleopCommand | None = None
         self.commands: list[JointTrajectory] = []
@@ -66,7 +58,6 @@ class Station:
         subscribe(JointState, "leader/joint_states", lambda message: setattr(self, "joints", message), qos.JOINT_STATES)
         subscribe(TeleopCommand, "teleop", lambda message: setattr(self, "teleop", message), qos.TELEOP)
         subscribe(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
-        self.process: subprocess.Popen | None = None
 
     def _note(self, message: DiagnosticArray) -> None:
         self.message = next(status.message for status in message.status if status.name == "leader: arm")
@@ -74,24 +65,16 @@ class Station:
     def start(self, *parameters: str) -> subprocess.Popen:
         given = (f"port:={self.port}", f"calibration:={self.file}", "reply_timeout_s:=10.0", "handover.rest_s:=0.0")
         patient = ("handover.state_timeout_s:=10.0", "handover.follower_timeout_s:=10.0")
-        command = [str(Path(get_package_prefix("so101_driver")) / "lib/so101_driver/leader_node"), "--ros-args"]
-        command += [word for text in (*given, *patient, *parameters) for word in ("-p", text)]
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
-        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        return self.process
+        return self.run("so101_driver", "leader_node", (*given, *patient, *parameters))
 
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait; meanwhile the robot publishes its joints."""
-        end, sent = time.monotonic() + LONG_S, 0.0
-        while not condition():
-            assert time.monotonic() < end, f"waited in vain for {what}"
-            self.executor.spin_once(timeout_sec=0.02)
-            if self.robot is not None and time.monotonic() > sent + 0.02:
-                sent = time.monotonic()
-                message = JointState(name=list(reversed(JOINTS)), position=self.robot[::-1].tolist())
-                message.header.stamp = self.node.get_clock().now().to_msg()
-                self.told.append(to_ns(message.header.stamp))
-                self.state.publish(message)
+    def meanwhile(self) -> None:
+        """The robot publishes its joints."""
+        if self.robot is not None and time.monotonic() > self.sent_s + 0.02:
+            self.sent_s = time.monotonic()
+            message = JointState(name=list(reversed(JOINTS)), position=self.robot[::-1].tolist())
+            message.header.stamp = self.node.get_clock().now().to_msg()
+            self.told.append(to_ns(message.header.stamp))
+            self.state.publish(message)
 
     def near(self, joints: np.ndarray) -> Callable[[], bool]:
         return lambda: self.joints is not None and bool((np.abs(np.array(self.joints.position) - joints) < 0.02).all())
@@ -103,25 +86,16 @@ class Station:
         return self.teleop is not None and self.teleop.active
 
     def set_free(self, free: bool) -> SetBool.Response:
-        client = self.node.create_client(SetBool, "leader/set_free")
-        self.until(client.service_is_ready, "the service")
-        answer = client.call_async(SetBool.Request(data=free))
-        self.until(answer.done, "an answer")
-        return answer.result()
+        return self.call(SetBool, "leader/set_free", SetBool.Request(data=free))
 
     def close(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            print(self.process.communicate()[1])  # noqa: T201, shown when a test fails
-        self.executor.shutdown()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
+        super().close()
         self.emulator.stop()
 
 
 @pytest.fixture
 def station(tmp_path: Path, calibration) -> Iterator[Station]:
-    found = Station(tmp_path, calibration, int(os.environ.get("ROS_DOMAIN_ID", "0")) + 6)
+    found = Station(tmp_path, calibration)
     yield found
     found.close()
 
