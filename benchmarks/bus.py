@@ -19,7 +19,7 @@ from so101_description import JOINTS
 from so101_driver.bus import IDS, Bus
 
 LATENCY_MS = 1.0
-_BYTES = {"ours": (14 + 6 * 11.5) + 26 + (8 + 17), "lerobot": (14 + 6 * 8) + 26}  # on the wire, a cycle
+_BYTES = {"ours": (14 + 6 * 11.5) + 26 + (8 + 37), "lerobot": (14 + 6 * 8) + 26}  # on the wire, a cycle
 _GOALS = dict.fromkeys(IDS, 2047)
 
 

@@ -84,6 +84,7 @@ class Leader:
         connection = self.connection
         fresh = connection.look(now_s)
         self.cycles, self.incomplete = self.cycles + 1, self.incomplete + (not fresh)
+        self._watch_torque(now_s)
         age_s = math.inf if connection.bus is None else time.monotonic() - connection.time_s
         goal = self.handover.step(now_s, Sight(connection.positions, age_s, robot, robot_age_s))
         if connection.bus is None:
@@ -91,6 +92,15 @@ class Leader:
         else:
             self._carry_out(connection.bus, now_s, goal)
         return Report(self.handover.state, fresh, connection.positions, connection.velocities, connection.time_s)
+
+    def _watch_torque(self, now_s: float) -> None:
+        """A supply that failed for a moment takes the torque: an arm that sinks is not one that a hand moves."""
+        health = self.connection.health
+        if limp := [
+            str(servo) for servo, torque in self._torque.items() if torque and servo in health and not health[servo].torque
+        ]:
+            self._forget()
+            self.handover.fail(now_s, f"servo {', '.join(limp)} has lost its torque; look after the leader's supply")
 
     def _carry_out(self, bus: Bus, now_s: float, goal: np.ndarray | None) -> None:
         try:
@@ -117,6 +127,7 @@ class Leader:
         except NoAnswerError as error:
             self.handover.fail(now_s, str(error))
             return False
+        self.connection.health.clear()  # what was heard before says nothing about this torque
         return True
 
     def _configure(self, bus: Bus) -> None:

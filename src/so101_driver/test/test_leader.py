@@ -186,6 +186,16 @@ def test_a_silent_servo_lets_all_others_go(following):
     following.until(near(0.3))
 
 
+def test_a_supply_that_fails_for_a_moment_is_not_a_hand(following):
+    following.emulator.power_cycle()
+    following.arm.push(0, 1.0)  # it sinks
+    said = following.until(lambda report: report.state is not State.FOLLOWING)
+    assert said.state is State.LIMP and "has lost its torque" in following.leader.handover.reason
+    following.until(near(0.3))
+    assert following.torque() == [1] * 6 and following.leader.handover.take_overs == 0
+    assert following.emulator.servo(2).memory.word(Address.TORQUE_LIMIT) == 500, "set anew"
+
+
 def test_packets_that_get_lost_are_survived(following):
     following.impatient()
     following.emulator.faults.change(lost=0.05, corrupted=0.01, seed=2)
