@@ -72,11 +72,11 @@ def run(specs: Sequence[NodeSpec], output: TextIO = sys.stdout) -> int:
 
 @contextlib.contextmanager
 def background(
-    system: str, arguments: Mapping[str, Any], log: Path, environment: Mapping[str, str]
+    system: str, arguments: Mapping[str, Any], log: Path | None, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a system beside this process, its output appended to `log`; stopped on leaving, also when this process dies."""
+    """Run a system beside this process, its output in `log` or shown; stopped on leaving, also when this process dies."""
     words = [f"{name}:={value}" for name, value in arguments.items()]
-    with log.open("ab") as stream:
+    with log.open("ab") if log is not None else contextlib.nullcontext() as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "reach_grasp.process", system, *words],
             stdout=stream,

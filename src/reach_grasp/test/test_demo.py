@@ -174,3 +174,16 @@ def test_wrong_options_are_one_sentence(words, sentence, tmp_path, capsys):
     words = [str(tmp_path / "new") if word == "NEW" else word for word in words]
     assert command.main(["demo", "--output", str(tmp_path / "demo"), *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_training_ends_when_its_steps_are_taken_and_says_what_is_next(fake_system, tmp_path, capfd):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "go").touch()
+    words = ["train", "--run", str(tmp_path / "run"), "--steps", "40", "--demonstrations", "2"]
+    assert command.main(words) == 0
+    said = capfd.readouterr().out
+    last = tmp_path / "run" / "checkpoints" / "last"
+    assert f"40 steps are taken and learned from: {last}" in said and f"next: reach-grasp eval --checkpoint {last}" in said
+    assert "actor started" in said and last.is_dir(), "the nodes are shown, and ended in order"
+    fake_system.add("hilserl_actor", "actor_node", "sys.exit(2)")
+    assert command.main(words) == 2

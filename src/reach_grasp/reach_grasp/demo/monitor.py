@@ -151,6 +151,13 @@ def check_running(process: subprocess.Popen[bytes], monitor: Monitor, log: Path)
         raise CommandError(f"nothing was heard from the actor for {silent:.0f} s{': ' if reason else ''}{reason} (see {log})")
 
 
+def all_learned(status: EpisodeStatus | None, learner: LearnerStatus | None) -> bool:
+    """Whether an actor has taken all its steps and the learner has learned from them."""
+    if status is None or learner is None or status.phase != EpisodeStatus.DONE:
+        return False
+    return learner.trained_through >= status.sequence
+
+
 def all_recorded(status: EpisodeStatus | None, bags: Path) -> bool:
     """Whether an actor that only shows the task has shown enough, and all of it is on disk, in bags that are closed."""
     if status is None or status.phase != EpisodeStatus.DONE or status.acknowledged < status.sequence:

@@ -11,7 +11,7 @@ from reach_grasp.demo.display import Display, Snapshot
 from reach_grasp.demo.episodes import MODES, Episode
 from reach_grasp.demo.evaluation import checkpoints
 from reach_grasp.demo.folder import DemoFolder
-from reach_grasp.demo.monitor import Monitor, learner_record
+from reach_grasp.demo.monitor import Monitor, all_learned, learner_record
 from reach_grasp.demo.part import POLL_S, Part
 from reach_grasp.demo.preparation import CLASSIFIER
 from reach_grasp.demo.progress import Rate, TimeLeft, intervention_rate, success_rate
@@ -60,15 +60,12 @@ class Training(Part):
         checkpoints(path)  # raises when stopping left none
 
     def _finished(self, monitor: Monitor) -> bool:
-        status, learner = monitor.episode, monitor.learner
+        status = monitor.episode
         if status is None or status.phase != EpisodeStatus.DONE:
             return False
         # The learner may lag a little behind the last step; what is journalled is never lost, so waiting has an end.
         self._final_since = self._final_since or time.monotonic()
-        waited = time.monotonic() - self._final_since
-        if waited > 60.0:
-            return True
-        return learner is not None and learner.trained_through >= status.sequence
+        return time.monotonic() - self._final_since > 60.0 or all_learned(status, monitor.learner)
 
     def _record(self, monitor: Monitor, over: bool = False) -> None:
         for episode in monitor.finished():

@@ -22,6 +22,7 @@ from reach_grasp.verbs.repair import Repair
 from reach_grasp.verbs.replay import Replay
 from reach_grasp.verbs.report import Report
 from reach_grasp.verbs.system import StartSystem
+from reach_grasp.verbs.train import Train
 from reach_grasp.verbs.train_classifier import TrainClassifier
 
 
@@ -38,7 +39,7 @@ class Verb(Protocol):
         """Do it; the exit code. Raises CommandError with a sentence for the user."""
 
 
-_ENDING = {"eval": Evaluate, "record": Record, "replay": Replay}  # whose command ends by itself
+_ENDING = {"eval": Evaluate, "record": Record, "replay": Replay, "train": Train}  # whose command ends by itself
 _SYSTEMS = tuple(_ENDING[name]() if name in _ENDING else StartSystem(system) for name, system in SYSTEMS.items())
 _DATASETS = (Convert(), Label(), TurnImages(), CheckDataset(), ImportDataset())
 _ARM = (Calibrate(), Release(), Doctor(), EmulateBus())

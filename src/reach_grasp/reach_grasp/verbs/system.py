@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""reach-grasp train, robot, learner, teleop, sim: start a system and stay until it ends. And what the others share."""
+"""reach-grasp robot, learner, teleop, sim: start a system and stay until it ends. And what the others share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reach_grasp.demo.display import Snapshot
     from reach_grasp.demo.monitor import Monitor
 
-_POLL_S = 0.25
+POLL_S = 0.25
 
 
 class StartSystem:
@@ -73,5 +73,5 @@ class StartSystem:
         ):
             while (shown := look(process, monitor)) is not None:
                 display.show(shown)
-                time.sleep(_POLL_S)
+                time.sleep(POLL_S)
         return monitor
