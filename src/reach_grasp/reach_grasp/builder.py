@@ -22,8 +22,7 @@ def _files(values: Mapping[str, Any], system: str) -> tuple[Path, ...]:
     installed = Path(get_package_share_directory("reach_grasp")) / "config"
     own = system not in ("sim", "replay", "teleop")
     names = ["task", "policy", *(["sim"] if values["sim"] else []), *([system] if own else [])]
-    if values.get("teleop") in ("gamepad", "keyboard"):
-        names.append(values["teleop"])
+    names += sorted({values.get("teleop"), values.get("events")} & {"gamepad", "keyboard"})
     if not values["sim"]:
         names.append("station")
     elif values.get("driver") == "bus":
@@ -73,7 +72,7 @@ class Builder:
             self.node("so101_sim", "operator", {"seed": self.values.get("seed", 0)}, condition=simulated and person),
             self.node("so101_driver", "follower", self._bus({"port": self._port, "calibration": _arm()}), condition=driven),
             *([] if simulated else self._cameras()),
-            *([self.teleoperation({})] if not simulated and person and self.values["teleop"] != "none" else []),
+            *(self._person() if not simulated and person else []),
             *self.viewer(),
         ]
 
@@ -87,6 +86,15 @@ class Builder:
         executable = "leader" if chosen == "leader" else "gamepad"
         parameters = {"mode": modes[executable]} if modes else {}
         return replace(self.node("so101_driver", executable, parameters), name=chosen)
+
+    def _person(self) -> list[NodeSpec]:
+        """What a person drives with, and what says success and failure where that is another device."""
+        driven, said = self.values["teleop"], self.values["events"]
+        events = replace(self.node("so101_driver", "gamepad", {"mode": "events"}), name=said)
+        return [
+            *([self.teleoperation({})] if driven != "none" else []),
+            *([events] if said not in ("none", driven) else []),
+        ]
 
     def _cameras(self) -> list[NodeSpec]:
         """One for each camera of the task."""

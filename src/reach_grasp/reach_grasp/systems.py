@@ -40,6 +40,13 @@ TELEOP = Argument(
     str,
     ("leader", "gamepad", "keyboard", "none"),
 )
+EVENTS = Argument(
+    "events",
+    "none",
+    "At the real arm: what the person says success, failure and rerecord with, beside a leader.",
+    str,
+    ("none", "gamepad", "keyboard"),
+)
 RUN = Argument("run", "outputs/train", "Folder of the run. A run that is there already is continued.")
 PACE = Argument(
     "real_time_factor", "0.0", "Pace of the simulation: 1.0 is real time, 0.0 is as fast as the machine goes.", float
@@ -131,13 +138,13 @@ SYSTEMS: dict[str, System] = {
         System(
             "train",
             "The whole training: arm, person, actor and learner on one computer.",
-            (*COMMON, DRIVER, TELEOP, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
+            (*COMMON, DRIVER, TELEOP, EVENTS, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
             _train,
         ),
         System(
             "robot",
             "The robot's half of a training: arm, person and actor. The learner runs elsewhere in the same ROS domain.",
-            (*COMMON, DRIVER, TELEOP, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
+            (*COMMON, DRIVER, TELEOP, EVENTS, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
             _robot,
         ),
         System(
@@ -153,6 +160,7 @@ SYSTEMS: dict[str, System] = {
                 *COMMON,
                 DRIVER,
                 TELEOP,
+                EVENTS,
                 Argument("run", "outputs/record", "Folder of the recording; one that is there already is continued."),
                 Argument("demonstrations", "20", "Successful demonstrations to take; failures come on top.", int),
                 PACE,

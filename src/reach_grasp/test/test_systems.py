@@ -86,6 +86,14 @@ def test_a_person_may_drive_with_a_leader_a_gamepad_or_a_keyboard():
     assert names("robot", sim="false", teleop="none") == ["follower", "wrist_camera", "actor"]
 
 
+def test_beside_a_leader_a_keyboard_says_what_an_episode_was():
+    specs = {spec.name: spec for spec in nodes_of("record", {"sim": "false", "events": "keyboard"})}
+    assert list(specs) == ["follower", "wrist_camera", "leader", "keyboard", "recorder", "actor"]
+    assert specs["keyboard"].executable == "gamepad_node" and specs["keyboard"].parameters["mode"] == "events"
+    assert "keyboard.yaml" in [file.name for file in specs["keyboard"].parameter_files]
+    assert names("robot", sim="false", teleop="gamepad", events="gamepad") == ["follower", "wrist_camera", "gamepad", "actor"]
+
+
 def test_the_installed_mappings_are_possible():
     for name in ("gamepad", "keyboard"):
         content = yaml.safe_load((SHARE / "config" / f"{name}.yaml").read_text())

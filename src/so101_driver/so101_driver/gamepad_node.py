@@ -47,9 +47,10 @@ class GamepadNode(BaseNode[GamepadParameters]):
         if params.mode == "drive":
             self._command = create(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
             self._controller = Controller(self.task, Kinematics(urdf_path(), self.task.joints))
-        else:
+        elif params.mode == "teleop":
             self._teleop = create(TeleopCommand, "teleop", qos.recorded(qos.TELEOP))
-        self.create_subscription(JointState, "joint_states", self._on_robot, qos.JOINT_STATES)
+        if params.mode != "events":
+            self.create_subscription(JointState, "joint_states", self._on_robot, qos.JOINT_STATES)
         if params.device == _JOY:
             self._input = JoyInput(mapping, params.joy_timeout_s)
             self.create_subscription(Joy, _JOY, self._on_joy, qos.JOY)

@@ -123,8 +123,9 @@ class GamepadParameters:
     )
     mode: str = parameter(
         "teleop",
-        "What a person who drives moves: teleop, in the policy's action space, for an actor; drive, the robot itself.",
-        choices=("teleop", "drive"),
+        "What a person who drives moves: teleop, in the policy's action space, for an actor; drive, the robot itself; events, "
+        "nothing: beside a leader.",
+        choices=("teleop", "drive", "events"),
     )
     grab: bool = parameter(False, "What is pressed reaches no other program: for a keyboard of its own.")
     debounce_s: float = parameter(

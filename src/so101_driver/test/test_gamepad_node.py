@@ -191,6 +191,16 @@ def test_without_an_actor_a_held_stick_moves_the_arm_and_letting_go_stops_it(sta
         assert np.linalg.norm(stopped - last) < 0.03, "it did not go beyond what it was told last"
 
 
+def test_beside_a_leader_it_only_says_what_an_episode_was(station):
+    station.robot = START
+    station.gamepad("mode:=events")
+    station.until(lambda: station.message == "at rest", "the node")
+    station.held = ([0.0, -1.0, 0.0], [1, 1, 0])
+    station.until(lambda: station.events, "an event")
+    assert station.events[0].kind == EpisodeEvent.SUCCESS
+    assert station.node.count_publishers("teleop") == 0 and station.teleop is None
+
+
 def test_a_wrong_mapping_is_said_in_one_sentence(station):
     process = station.start("gamepad_node", "mapping.x:=ABS_QX")
     _, said = process.communicate(timeout=LONG_S)
