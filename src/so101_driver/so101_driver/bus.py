@@ -6,6 +6,7 @@ Feetech's SDK makes the packets. An answer counts only with the right checksum, 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ _READ, _WRITE, _PING = 2, 3, 1
 _QUIET_S = 0.03
 _CHUNK = 256
 _PATIENCE_S = 0.05
+_LEAST_S = 0.002  # an answer takes so long at least
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,19 @@ class Bus:
         finally:
             self._port.reply_timeout_s = usual
 
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Meanwhile no answer is waited for beyond this time from now, and nothing is asked again that could not be in it."""
+        self._port.latest_s = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._port.latest_s = math.inf
+
+    @property
+    def _in_time(self) -> bool:
+        return time.monotonic() + _LEAST_S < self._port.latest_s
+
     @property
     def late_bytes(self) -> int:
         """Bytes that came after their time and were thrown away."""
@@ -162,7 +177,7 @@ class Bus:
                 values = (pick(name, data, _STATE[0]) for name in ("Present_Position", "Present_Velocity"))
                 self._samples[servo] = Sample(*values, now)
             missing = [servo for servo in missing if servo not in answers]
-            if not missing:
+            if not missing or not self._in_time:
                 break
         return Cycle(dict(self._samples), tuple(missing))
 
@@ -176,7 +191,9 @@ class Bus:
         writer.txPacket()
 
     def read_health(self) -> Health | None:
-        """What the next servo in turn says of itself; None when it gave no good answer. One try."""
+        """What the next servo in turn says of itself; None when it gave no good answer, or there is no time. One try."""
+        if not self._in_time:
+            return None
         servo = self.ids[self._next_health % len(self.ids)]
         self._next_health += 1
         data = self._ask([servo], self._frame(servo, _READ, *_HEALTH), _HEALTH[1]).get(servo)

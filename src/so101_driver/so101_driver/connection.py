@@ -31,16 +31,20 @@ class Connection:
         *,
         reply_timeout_s: float = 0.004,
         retries: int = 1,
+        budget_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """find: gives the arm's port, also after it was plugged in elsewhere. clock: gives time_s [s]."""
+        """find: gives the arm's port, also after it was plugged in elsewhere. clock: gives time_s [s].
+
+        budget_s: a look takes no longer; what has not come by then is missing in it.
+        """
         self.limits = limits
         self.bus: Bus | None = None
         self.health: dict[int, Health] = {}
         self.positions = np.full(len(limits.joints), math.nan)
         self.velocities, self.time_s = self.positions.copy(), 0.0
         self._find, self._options = find, {"reply_timeout_s": reply_timeout_s, "retries": retries, "clock": clock}
-        self._tried_s = -math.inf
+        self._tried_s, self._budget_s = -math.inf, budget_s
 
     def open(self, prepare: Callable[[Bus], None]) -> None:
         """Open the port, see that all servos are there, prepare them. Raises a DriverError that says what is wrong."""
@@ -85,9 +89,10 @@ class Connection:
     def read(self) -> bool:
         """As `look`, but raises PortLostError."""
         bus = self.connected()
-        cycle = bus.read_state()
-        if (health := bus.read_health()) is not None:
-            self.health[health.servo] = health
+        with bus.within(self._budget_s):
+            cycle = bus.read_state()
+            if (health := bus.read_health()) is not None:
+                self.health[health.servo] = health
         samples = cycle.samples
         if len(samples) == len(self.limits.servos):
             self.positions = self.limits.to_rad({servo: sample.position for servo, sample in samples.items()})

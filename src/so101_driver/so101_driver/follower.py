@@ -63,15 +63,19 @@ class Follower:
         *,
         reply_timeout_s: float = 0.004,
         retries: int = 1,
+        budget_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """find: gives the arm's port, also after it was plugged in elsewhere. clock: that of `cycle`'s now_s.
+
+        reply_timeout_s, retries: as of a Bus. budget_s: of reading in one cycle.
 
         Raises SafetyError for impossible limits.
         """
         self.calibration, self.limits = calibration, Limits(calibration)
         self.safety = Safety(self.limits, config)
-        self.connection = Connection(find, self.limits, reply_timeout_s=reply_timeout_s, retries=retries, clock=clock)
+        timing = {"reply_timeout_s": reply_timeout_s, "retries": retries, "budget_s": budget_s}
+        self.connection = Connection(find, self.limits, **timing, clock=clock)
         self._joints = dict(zip(self.limits.servos, self.limits.joints, strict=True))
         self._homing: _Homing | None = None
 

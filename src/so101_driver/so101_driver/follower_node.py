@@ -33,7 +33,7 @@ from so101_driver.joint_state import joint_state, stamp_of
 from so101_driver.lockstep import Lockstep
 from so101_driver.pace import Pace
 from so101_driver.safety_config import SafetyConfig
-from so101_driver.settings import FollowerParameters
+from so101_driver.settings import FollowerParameters, timing
 
 _RETRY_S = 2.0
 _NOT_ACTIVE = "the follower is not active: activate it first"
@@ -90,7 +90,7 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         params = self.params
         try:
             file = find_calibration("follower", params.calibration)
-            options = {"reply_timeout_s": params.reply_timeout_s, "retries": params.retries}
+            options = timing(params)
             if self._lockstep is not None:
                 options["clock"] = self._lockstep.clock
             follower = Follower(self._find, read_calibration(file), self.tables["safety."], **options)

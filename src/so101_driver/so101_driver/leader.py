@@ -45,10 +45,12 @@ class Leader:
         *,
         reply_timeout_s: float = 0.004,
         retries: int = 1,
+        budget_s: float = math.inf,
     ) -> None:
         """find: gives the arm's port, also after it was plugged in elsewhere. Raises SafetyError for impossible limits."""
         self.calibration, self.limits = calibration, Limits(calibration)
-        self.connection = Connection(find, self.limits, reply_timeout_s=reply_timeout_s, retries=retries)
+        timing = {"reply_timeout_s": reply_timeout_s, "retries": retries, "budget_s": budget_s}
+        self.connection = Connection(find, self.limits, **timing)
         self.handover = Handover(self.limits.lower, self.limits.upper, config)
         self.cycles = self.incomplete = 0
         self._torque: dict[int, bool | None] = {}  # as each servo confirmed it, None: not known

@@ -30,7 +30,7 @@ from so101_driver.finder import find_port, usb_serial_of
 from so101_driver.handover import HandoverConfig, State
 from so101_driver.joint_state import joint_state, stamp_of
 from so101_driver.leader import Leader, Report
-from so101_driver.settings import LeaderParameters
+from so101_driver.settings import LeaderParameters, timing
 from so101_driver.steering import steer
 
 _RETRY_S = 2.0
@@ -86,7 +86,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
         params, self._tried_s = self.params, now_s
         try:
             file = find_calibration("leader", params.calibration)
-            options = {"reply_timeout_s": params.reply_timeout_s, "retries": params.retries}
+            options = timing(params)
             leader = Leader(self._find, read_calibration(file), self.tables["handover."], **options)
             leader.open(params.write_calibration)
         except DriverError as error:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 import termios
@@ -29,6 +30,7 @@ class Port(PortHandler):
         super().__init__(name)
         self.baudrate = BAUD
         self.reply_timeout_s = reply_timeout_s
+        self.latest_s = math.inf  # until when answers are waited for at most, on the steady clock
         self.late_bytes = 0
         self._deadline_s = 0.0
 
@@ -101,7 +103,7 @@ class Port(PortHandler):
     def setPacketTimeout(self, packet_length: int) -> None:
         """The answer of so many bytes is due from now on."""
         wire_s = packet_length * _BITS_PER_BYTE / self.baudrate
-        self._deadline_s = time.monotonic() + wire_s + self.reply_timeout_s
+        self._deadline_s = min(time.monotonic() + wire_s + self.reply_timeout_s, self.latest_s)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from hilserl_core.task import TaskSpec
 from hilserl_ros.parameters import parameter
 
+_READING = 0.8  # of a cycle
+
 
 @dataclass(frozen=True)
 class FollowerParameters:
@@ -68,6 +70,12 @@ class LeaderParameters:
         choices=("teleop", "mirror"),
     )
     release: bool = parameter(True, "Let go when the node ends; else a leader that follows stays stiff.")
+
+
+def timing(params: FollowerParameters | LeaderParameters) -> dict[str, float]:
+    """How an arm is read: within a cycle there has to be time left for the rest, unless an answer may take longer than that."""
+    budget_s = max(_READING / params.rate_hz, params.reply_timeout_s)
+    return {"reply_timeout_s": params.reply_timeout_s, "retries": params.retries, "budget_s": budget_s}
 
 
 @dataclass(frozen=True)

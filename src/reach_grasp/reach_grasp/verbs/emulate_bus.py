@@ -37,6 +37,7 @@ class EmulateBus:
 
     def run(self, options: argparse.Namespace) -> int:
         """Print the device's name, answer until told to stop, then say what was done."""
+        from hilserl_ros.realtime import take_precedence
         from so101_sim.bus.emulator import BusEmulator, EmulatorError, Line
         from so101_sim.bus.faults import FaultError, Faults, parse_faults
 
@@ -47,6 +48,7 @@ class EmulateBus:
             line = Line(options.baud, options.latency_ms / 1000)
             port = options.port and options.port.expanduser().absolute()
             with BusEmulator(port=port, line=line, faults=faults) as emulator:
+                take_precedence()  # a real servo waits for nobody
                 print(emulator.device, flush=True)
                 _wait()
                 handled = emulator.handled
