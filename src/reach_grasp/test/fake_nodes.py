@@ -6,9 +6,10 @@ Run as a program: fake_nodes.py actor|learner --ros-args ...
 
 from __future__ import annotations
 
-import contextlib
 import json
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import KeyValue
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from hilserl_interfaces.msg import EpisodeStatus, LearnerStatus
@@ -137,10 +138,13 @@ class FakeLearner(FakeNode):
 
 
 def main() -> None:
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     node = FakeActor() if sys.argv[1] == "actor" else FakeLearner()
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(node)
+    while not stop.is_set():
+        rclpy.spin_once(node, timeout_sec=0.1)
     if isinstance(node, FakeLearner):
         node.close()
 
