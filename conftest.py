@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests that run side by side are in ROS graphs of their own."""
+"""Tests that run side by side are in ROS graphs of their own, and the longest begin first."""
 
 from __future__ import annotations
 
 import os
 
+import pytest
+
 DOMAINS = 10  # that the tests of one worker may use, from ROS_DOMAIN_ID on
+LONGEST = ("test_training_system.py", "test_replay.py", "test_demo.py", "test_two_computers.py", "test_lerobot_train.py")
 
 worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
 os.environ["ROS_DOMAIN_ID"] = str(int(os.environ.get("ROS_DOMAIN_ID") or 0) + DOMAINS * int(worker))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A worker that begins a long file when the other is done leaves that one idle."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
