@@ -28,6 +28,7 @@ from reach_grasp.demo.episodes import Episode, EpisodeTracker
 from reach_grasp.demo.film import FilmRecorder
 from reach_grasp.demo.verdicts import Verdict, VerdictTracker
 from reach_grasp.errors import CommandError
+from reach_grasp.interrupt import heed
 from reach_grasp.process import check_alive, last_error
 
 SILENCE_S = 90.0
@@ -143,7 +144,8 @@ class Monitor:
 
 
 def check_running(process: subprocess.Popen[bytes], monitor: Monitor, log: Path) -> None:
-    """Raise CommandError when the nodes have ended, or the actor has said nothing for long."""
+    """Raise CommandError when the nodes have ended, or the actor has said nothing for long, KeyboardInterrupt after Ctrl-C."""
+    heed()
     check_alive(process, log)
     silent = time.monotonic() - monitor.heard_s
     if silent > SILENCE_S:

@@ -13,6 +13,7 @@ from reach_grasp.demo.folder import DemoFolder
 from reach_grasp.demo.monitor import Monitor, check_running
 from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.errors import CommandError
+from reach_grasp.interrupt import heed
 
 POLL_S = 0.25
 FREE_GB = 0.5
@@ -41,7 +42,8 @@ class Part:
         self.check_disk()
 
     def check_disk(self) -> None:
-        """Raise CommandError when it is nearly full."""
+        """Raise CommandError when it is nearly full, KeyboardInterrupt after Ctrl-C."""
+        heed()
         free = shutil.disk_usage(self.folder.path).free / 1e9
         if free < FREE_GB:
             raise CommandError(

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from reach_grasp.errors import CommandError
+from reach_grasp.interrupt import listen
 
 # Domains up to 101 leave room for the ports of a hundred processes each on every system.
 DOMAINS = range(1, 99)
@@ -72,7 +73,7 @@ class Demo:
         numbers = (options.seed, options.minutes, options.demonstrations, options.eval_episodes)
         settings = DemoSettings(*numbers, config, options.reward, options.driver)
         domain = _domain(options.domain)
-        signal.signal(signal.SIGTERM, _interrupt)
+        listen(signal.SIGINT, signal.SIGTERM)
         with open_folder(options.output, settings, options.resume, options.fresh) as folder:
             print(f"reach-grasp demo in {folder.path}, seed {settings.seed}{', resumed' if folder.resumed else ''}", flush=True)
             try:
@@ -94,7 +95,3 @@ def _domain(asked: int | None) -> int:
     if asked not in DOMAINS:
         raise CommandError(f"--domain is {asked}, allowed is {DOMAINS[0]} to {DOMAINS[-1]}")
     return asked
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reach_grasp.interrupt import listen
 from reach_grasp.specs import System
 from reach_grasp.systems import nodes_of
 
@@ -64,6 +66,7 @@ class StartSystem:
         from reach_grasp.process import background
 
         nodes_of(self.system.name, given)
+        listen(signal.SIGINT)
         log.parent.mkdir(parents=True, exist_ok=True)
         domain = int(os.environ.get("ROS_DOMAIN_ID", "0") or 0)
         with (

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import time
 from pathlib import Path
 
+from reach_grasp.interrupt import heed, listen
 from reach_grasp.systems import SYSTEMS, nodes_of
 from reach_grasp.verbs.system import POLL_S, StartSystem
 
@@ -25,12 +27,14 @@ class Train(StartSystem):
 
         given = self.given(options)
         nodes_of(self.system.name, given)
+        listen(signal.SIGINT)
         domain = int(os.environ.get("ROS_DOMAIN_ID", "0") or 0)
         with (
             Monitor(domain, namespace=given["namespace"]) as monitor,
             background(self.system.name, given, None, {}) as process,
         ):
             while not (learned := all_learned(monitor.episode, monitor.learner)) and process.poll() is None:
+                heed()
                 time.sleep(POLL_S)
         if not learned:
             return process.returncode
