@@ -13,7 +13,7 @@ setup:  ## make .venv and build the workspace; nothing when nothing changed
 demo: setup  ## watch a simulated arm learn to grasp, 8 to 10 minutes on 2 cores; ARGS="--help" lists options
 	@.venv/bin/reach-grasp demo $(ARGS)
 
-test: setup  ## all tests, about 8 minutes on 2 cores; ARGS="-k name" picks some
+test: setup  ## all tests, about 6 minutes on 2 cores; ARGS="-k name" picks some
 	@scripts/test $(ARGS)
 
 bench: setup  ## measure against LeRobot; writes outputs/bench/bench.json
