@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -12,11 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
-from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import JointState, Joy
 from trajectory_msgs.msg import JointTrajectory
 
@@ -24,6 +19,7 @@ from hilserl_core.kinematics import Kinematics
 from hilserl_interfaces.msg import EpisodeEvent, TeleopCommand
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
+from hilserl_ros.testing import Rig
 from so101_description import JOINTS, urdf_path
 from so101_driver import motors
 from so101_driver.bus import Bus
@@ -44,16 +40,12 @@ MAPPING |= {
 REST = ([0.0, 0.0, 0.0], [0, 0, 0])
 
 
-class Station:
+class Station(Rig):
     """Processes, a gamepad in the test's hand, and what is heard of them."""
 
-    def __init__(self, folder: Path, domain: int) -> None:
-        self.folder, self.domain = folder, domain
-        self.context = Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("station", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(6, LONG_S)
+        self.folder, self.sent_s = folder, 0.0
         self.teleop: TeleopCommand | None = None
         self.joints: JointState | None = None
         self.looks = 0
@@ -69,7 +61,6 @@ class Station:
         subscribe(TeleopCommand, "teleop", lambda message: setattr(self, "teleop", message), qos.TELEOP)
         subscribe(EpisodeEvent, "episode/event", self.events.append, qos.EPISODE_EVENT)
         subscribe(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
-        self.processes: list[subprocess.Popen] = []
 
     def _note(self, message: DiagnosticArray) -> None:
         self.message = next((status.message for status in message.status if status.name == "gamepad: input"), self.message)
@@ -84,27 +75,17 @@ class Station:
         return lambda: self.looks >= wanted
 
     def start(self, executable: str, *parameters: str) -> subprocess.Popen:
-        command = [str(Path(get_package_prefix("so101_driver")) / "lib/so101_driver" / executable), "--ros-args"]
-        command += [word for text in parameters for word in ("-p", text)]
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain)}
-        self.processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-        return self.processes[-1]
+        return self.run("so101_driver", executable, parameters)
 
     def gamepad(self, *parameters: str) -> subprocess.Popen:
         mapping = [f"mapping.{name}:='{value}'" for name, value in MAPPING.items()]
         return self.start("gamepad_node", "device:=joy", "joy_timeout_s:=5.0", *mapping, *parameters)
 
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait; meanwhile the gamepad says what is held."""
-        end, sent = time.monotonic() + LONG_S, 0.0
-        while not condition():
-            assert time.monotonic() < end, f"waited in vain for {what}"
-            self.executor.spin_once(timeout_sec=0.02)
-            if time.monotonic() > sent + 0.02:
-                sent = time.monotonic()
-                self._say()
-
-    def _say(self) -> None:
+    def meanwhile(self) -> None:
+        """The gamepad says what is held, the robot where it is."""
+        if time.monotonic() < self.sent_s + 0.02:
+            return
+        self.sent_s = time.monotonic()
         if self.held is not None:
             self.joy.publish(Joy(axes=self.held[0], buttons=self.held[1]))
         if self.robot is not None:
@@ -113,18 +94,10 @@ class Station:
             self.told.append(to_ns(message.header.stamp))
             self.state.publish(message)
 
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            print(process.communicate()[1])  # noqa: T201, shown when a test fails
-        self.executor.shutdown()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
-
 
 @pytest.fixture
 def station(tmp_path: Path) -> Iterator[Station]:
-    found = Station(tmp_path, int(os.environ.get("ROS_DOMAIN_ID", "0")) + 6)
+    found = Station(tmp_path)
     yield found
     found.close()
 
