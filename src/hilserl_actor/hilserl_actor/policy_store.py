@@ -30,6 +30,7 @@ class PolicyStore:
         self.lockstep = params.lockstep and params.mode == "train"
         self.seed = params.seed
         self.run_id = run_id
+        self._met = False  # a policy of this run has come
         self.version = 0
         self.applied = 0  # versions that have acted
         self.refused = 0
@@ -61,9 +62,19 @@ class PolicyStore:
 
     def take(self, message: PolicyParameters, published_s: float) -> None:
         """A new version. Versions already known are dropped: a learner that resumes repeats some, bit for bit."""
+        foreign = message.run_id not in ("", self.run_id)
         newest = self._queue[-1][0].version if self._queue else self.version
-        if message.version > newest and not self._refuse(message):
-            self._queue.append((message, published_s))
+        if not foreign and not self._met:
+            newest = 0
+        if message.version <= newest or self._refuse(message):
+            return
+        if foreign:  # its numbers are not this run's
+            message.effective_from = message.next_effective_from = 0
+        elif not self._met:
+            self._met = True
+            self._queue.clear()
+            self.version = 0
+        self._queue.append((message, published_s))
 
     def ready(self, sequence: int) -> bool:
         """Apply what is due for step `sequence`; whether the step may act."""
@@ -104,8 +115,8 @@ class PolicyStore:
 
     def _refuse(self, message: PolicyParameters) -> bool:
         """Whether the message cannot be used, said in one sentence."""
-        if message.run_id not in ("", self.run_id):
-            return True  # another actor's; a learner that starts without demonstrations knows no run yet
+        if self._met and message.run_id not in ("", self.run_id):
+            return True  # another actor's; until the learner knows this one, the policy of the one before is a beginning
         if message.task_digest != self.task.digest():
             why = f"was trained for task {message.task_digest}, here is {self.task.digest()}: use the same config/task.yaml"
         elif message.architecture_hash != self._architecture_hash:

@@ -180,12 +180,23 @@ def test_exploration_depends_on_seed_and_step_alone():
     np.testing.assert_array_equal(actions[0], actions[1])
 
 
-def test_another_runs_policy_is_ignored():
-    store, log = _store()
-    message = _Learner().frozen_message()
-    message.run_id = "another"
-    store.take_frozen(message)
-    assert store.refused == 0 and not log.errors and not store.actor.ready
+def test_an_actor_begins_with_the_policy_of_the_run_before_and_ignores_it_once_it_has_its_own():
+    store, log = _store(lockstep=True)
+    learner = _Learner()
+    frozen, old = learner.frozen_message(), learner.version(700, effective_from=2800, next_effective_from=2804)
+    frozen.run_id = old.run_id = "another"
+    store.take_frozen(frozen)
+    store.take(old, 0.0)
+    assert store.ready(1) and store.version == 700 and store.ready(5000)
+    store.take_frozen(learner.frozen_message())
+    store.take(learner.version(2, effective_from=12, next_effective_from=16), 0.0)
+    assert store.ready(11) and store.version != 2
+    assert store.ready(12) and store.version == 2 and not store.ready(16)
+    later = learner.version(701)
+    later.run_id = "another"
+    store.take(later, 0.0)
+    store.ready(13)
+    assert store.version == 2 and store.refused == 0 and not log.errors
 
 
 def test_evaluation_without_a_checkpoint_is_one_clear_error():

@@ -46,6 +46,7 @@ class SacConfig:
     actor_q_delay: int = described(500, "Training steps before the actor follows the critics.", minimum=0, maximum=10**9)
     bc_weight: float = described(20.0, "Weight of imitating what a person did, in the actor's loss.", minimum=0.0, maximum=1e6)
     bc_half_life: float = described(1250.0, "Training steps in which that weight halves.", minimum=1.0, maximum=1e12)
+    bc_halvings: float = described(4.0, "How often it halves; then it stays as it is.", minimum=0.0, maximum=1e6)
     actor_average_weight: float = described(
         0.005, "How far the averaged actor, which is published, moves per step; 1 for none.", minimum=1e-6, maximum=1.0
     )
@@ -113,7 +114,7 @@ class Sac:
     @property
     def bc_weight(self) -> float:
         """Weight of the behaviour-cloning term now."""
-        return self.config.bc_weight * 0.5 ** (self.steps / self.config.bc_half_life)
+        return self.config.bc_weight * 0.5 ** min(self.steps / self.config.bc_half_life, self.config.bc_halvings)
 
     # One training step ------------------------------------------------------------------------------------------------
 

@@ -187,7 +187,7 @@ def test_the_target_stays_within_the_returns_that_are_possible():
 
 
 def test_the_actor_imitates_a_person_only_where_one_drove_and_less_and_less():
-    sac, batch = features_sac(actor_q_delay=10**6, bc_weight=2.0, bc_half_life=100.0, temperature_init=1e-8)
+    sac, batch = features_sac(actor_q_delay=10**6, bc_weight=2.0, bc_half_life=100.0, bc_halvings=1.5, temperature_init=1e-8)
     mean = torch.zeros(64, 4)
     assert sac._imitation(mean, batch).item() == pytest.approx(batch.action[32:].square().sum(1).mean().item(), rel=1e-5)
     nobody = dataclasses.replace(batch, by_person=torch.zeros(64, dtype=torch.bool))
@@ -197,6 +197,10 @@ def test_the_actor_imitates_a_person_only_where_one_drove_and_less_and_less():
         measures = sac.update([batch], torch.Generator().manual_seed(0))
     assert measures["bc_loss"] < 0.7 * first
     assert sac.bc_weight == pytest.approx(1.0)
+    sac.steps = 150
+    assert sac.bc_weight == pytest.approx(2.0 * 0.5**1.5)
+    sac.steps = 10**6
+    assert sac.bc_weight == pytest.approx(2.0 * 0.5**1.5)
 
 
 def test_the_actor_meets_the_critics_only_after_the_delay():

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,9 +77,9 @@ def watcher(domain):
     watcher.close()
 
 
-def _start(folder: Path, domain: int, steps: int, seed: int = 5):
+def _start(folder: Path, domain: int, steps: int, seed: int = 5, demonstrations: int = 2):
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = {"run": folder / "run", "config": SMALL, "demonstrations": 2, "steps": steps, "seed": seed}
+    arguments = {"run": folder / "run", "config": SMALL, "demonstrations": demonstrations, "steps": steps, "seed": seed}
     return background("train", arguments, folder / "log.txt", {"ROS_DOMAIN_ID": str(domain)})
 
 
@@ -118,6 +119,14 @@ def test_killing_learner_and_actor_loses_nothing_and_counters_agree(tmp_path, do
     assert not passed_over and trainer["steps_taken"] == sequence and trainer["training_steps"] == steps
     assert trainer["optimization_steps"] == steps, "updates owed for each step, made exactly once in the end"
     assert "continuing from" in log.read_text()
+
+    # A robot that lost its folder is another run, without demonstrations, beside a learner that knows the old one.
+    shutil.rmtree(tmp_path / "run" / "spool")
+    (tmp_path / "run" / "actor_counters").unlink()
+    with _start(tmp_path, domain, steps=20, demonstrations=0):
+        watcher.until(lambda: watcher.learner.steps_received > received and watcher.finished, "the end of the new run", log)
+        assert watcher.actor.run_id != messages[0].run_id and watcher.actor.steps == 20
+        assert watcher.learner.steps_received == received + watcher.actor.sequence
 
 
 def _fingerprint(run: Path) -> str:
