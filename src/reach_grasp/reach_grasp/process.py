@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,8 +33,12 @@ honcho.manager.KILL_WAIT = int(guard.STOP_S) + 3
 _PREFIX = re.compile(r"^\d\d:\d\d:\d\d \S+ *\| ?")
 
 
-def node_command(spec: NodeSpec) -> list[str]:
-    """What starts one node. Raises CommandError when its executable is not there."""
+def node_command(spec: NodeSpec, folder: Path) -> list[str]:
+    """What starts one node. Raises CommandError when its executable is not there or `folder` cannot be written.
+
+    Its own values go into a file in `folder`, under its full name as `ros2 launch` writes them: rcl lets any section that names
+    a node count above a plain `-p`.
+    """
     executable = Path(get_package_prefix(spec.package)) / "lib" / spec.package / spec.executable
     if not executable.is_file():
         raise CommandError(f"{executable} does not exist; build the workspace again")
@@ -42,18 +47,24 @@ def node_command(spec: NodeSpec) -> list[str]:
         command += ["-r", f"__ns:=/{spec.namespace.strip('/')}"]
     for file in spec.parameter_files:
         command += ["--params-file", str(file)]
-    for name, value in spec.parameters.items():
-        command += ["-p", f"{name}:={json.dumps(value)}"]
+    if spec.parameters:
+        full_name = "/".join(["", *filter(None, [spec.namespace.strip("/"), spec.name])])
+        file = folder / f"{full_name.strip('/').replace('/', '.')}.yaml"
+        try:
+            file.write_text(json.dumps({full_name: {"ros__parameters": dict(spec.parameters)}}))  # JSON is YAML
+        except OSError as error:
+            raise CommandError(f"{file} cannot be written: {(error.strerror or str(error)).lower()}") from None
+        command += ["--params-file", str(file)]
     for old, new in spec.remappings:
         command += ["-r", f"{old}:={new}"]
     return command
 
 
-def guarded(spec: NodeSpec, watch: int) -> list[str]:
+def guarded(spec: NodeSpec, watch: int, folder: Path) -> list[str]:
     """The node's command under a guard that ends it when process `watch` ends, and starts it again where asked."""
     # Without the environment's start-up files the guard takes milliseconds and few megabytes.
     command = [sys.executable, "-I", "-S", guard.__file__, "--watch", str(watch), "--delay", str(RESPAWN_DELAY_S)]
-    return [*command, *_options(spec), "--", *node_command(spec)]
+    return [*command, *_options(spec), "--", *node_command(spec, folder)]
 
 
 def _options(spec: NodeSpec) -> list[str]:
@@ -63,10 +74,11 @@ def _options(spec: NodeSpec) -> list[str]:
 def run(specs: Sequence[NodeSpec], output: TextIO = sys.stdout) -> int:
     """Run the nodes until one of them ends for good or a signal comes, then stop the others. Returns the exit code."""
     manager = Manager(Printer(output, colour=output.isatty()))
-    for spec in specs:
-        command = "exec " + shlex.join(guarded(spec, os.getpid()))
-        manager.add_process(spec.name, command, env={**os.environ, **spec.environment})
-    manager.loop()
+    with tempfile.TemporaryDirectory(prefix="reach_grasp_") as folder:
+        for spec in specs:
+            command = "exec " + shlex.join(guarded(spec, os.getpid(), Path(folder)))
+            manager.add_process(spec.name, command, env={**os.environ, **spec.environment})
+        manager.loop()
     return manager.returncode
 
 

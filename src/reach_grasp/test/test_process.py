@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import array
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+import rclpy
+from rclpy.context import Context
 
 from reach_grasp.errors import CommandError
 from reach_grasp.process import background, last_error, node_command
@@ -128,29 +131,56 @@ def test_a_node_that_always_dies_is_given_up(prefix, tmp_path):
     assert len(pids(lives)) == 5
 
 
-def test_node_command_carries_name_namespace_files_values_and_remappings(prefix):
+def test_node_command_carries_name_namespace_files_values_and_remappings(prefix, tmp_path):
     prefix.add("fake", "node", "")
     spec = NodeSpec(
         "fake", "node", "actor", "left", (Path("/a.yaml"),), {"text": "7", "flag": True}, (("old", "new"),), log_level="warn"
     )
-    command = node_command(spec)
+    command = node_command(spec, tmp_path)
     assert command[0].endswith("lib/fake/node")
     for words in (
         ["-r", "__node:=actor"],
         ["-r", "__ns:=/left"],
         ["--params-file", "/a.yaml"],
-        ["-p", 'text:="7"'],
-        ["-p", "flag:=true"],
+        ["--params-file", str(tmp_path / "left.actor.yaml")],
         ["-r", "old:=new"],
         ["--log-level", "warn"],
     ):
         assert any(command[i : i + 2] == words for i in range(len(command))), words
 
 
-def test_a_missing_executable_is_one_sentence(prefix):
+@pytest.mark.parametrize("namespace", ["", "left", "/left/"])
+@pytest.mark.parametrize("section", ["/**", "/**/actor", "actor", "/left/actor"])
+def test_what_the_command_says_counts_above_any_section_of_a_file(prefix, tmp_path, namespace, section):
+    prefix.add("fake", "node", "")
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"{section}:\n  ros__parameters:\n    text: file\n    policy.encoder: file\n    numbers: [1.0]\n")
+    values = {"text": "7", "policy.encoder": "/**", "numbers": [2.0, 1e-7], "flag": True, "count": 3, "ratio": 1.0}
+    command = node_command(NodeSpec("fake", "node", "actor", namespace, (file,), values), tmp_path)
+    context = Context()
+    rclpy.init(args=command, context=context)
+    try:
+        node = rclpy.create_node("node", context=context, automatically_declare_parameters_from_overrides=True)
+        assert {name: _plain(node.get_parameter(name).value) for name in values} == values
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+
+
+def _plain(value):
+    return list(value) if isinstance(value, array.array) else value
+
+
+def test_a_missing_executable_is_one_sentence(prefix, tmp_path):
     prefix.add("fake", "node", "")
     with pytest.raises(CommandError, match="gone does not exist; build the workspace again"):
-        node_command(NodeSpec("fake", "gone", "gone"))
+        node_command(NodeSpec("fake", "gone", "gone"), tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(prefix, tmp_path):
+    prefix.add("fake", "node", "")
+    with pytest.raises(CommandError, match=r"gone/actor.yaml cannot be written: no such file or directory"):
+        node_command(NodeSpec("fake", "node", "actor", parameters={"flag": True}), tmp_path / "gone")
 
 
 def test_background_writes_the_log_and_its_error_is_found(tmp_path):
