@@ -227,6 +227,19 @@ def test_joy_of_another_node_goes_away_and_comes_back():
     assert joy.problem == "joy has no axes/1, axes/2; change the mapping"
 
 
+def test_a_press_on_joy_between_two_looks_counts_once():
+    mapping = Mapping(**{**dict.fromkeys((*MOTIONS, *EVENTS), ""), "x": "axes/0", "hold": "buttons/0", "success": "buttons/1"})
+    joy, controls = JoyInput(mapping, 0.5), Controls(mapping)
+    joy.take([0.0], [0, 0], 1.0)
+    joy.poll(1.0, controls)
+    for pressed, at_s in ((1, 1.001), (0, 1.004), (1, 1.006), (0, 1.009)):  # and bounces
+        joy.take([0.0], [0, pressed], at_s)
+    assert joy.poll(1.01, controls) and controls.take_events() == ["success"]
+    joy.take([0.0], [0, 1], 1.2)
+    assert not joy.poll(2.0, controls) and not joy.poll(2.1, controls), "too old to count"
+    assert controls.take_events() == []
+
+
 def test_joy_is_named_by_place():
     with pytest.raises(MappingError, match=r"mapping.\w+ names ABS_Y; with device joy a control is axes/0, or buttons/0"):
         JoyInput(PAD, 0.5)
