@@ -51,7 +51,7 @@ class TaskSpec:
     action_scale_m: float = _described(0.02, "Metres the target pose moves per unit of dx, dy, dz.", minimum=0.001, maximum=0.2)
     gripper_step_rad: float = _described(0.15, "Radians the gripper target moves per unit.", minimum=0.001, maximum=2.0)
     workspace_min_m: tuple[float, ...] = _described(
-        (0.10, -0.15, 0.006), "Lower bounds x y z of the gripper frame, base frame; the fingers end 6 mm lower, on the table."
+        (0.10, -0.15, 0.008), "Lower bounds x y z of the gripper frame, base frame; the fingers end up to 6.4 mm lower."
     )
     workspace_max_m: tuple[float, ...] = _described((0.35, 0.15, 0.25), "Upper bounds x y z of the gripper frame, base frame.")
     gripper_min_rad: float = _described(-0.17, "Most closed gripper target.", minimum=-0.2, maximum=1.8)

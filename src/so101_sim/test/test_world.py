@@ -40,6 +40,34 @@ def _grasp(world: World, seed: int, ticks: int = 100, miss_m: tuple[float, float
     return controller
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_command_within_the_workspace_pushes_into_the_table(seed: int) -> None:
+    """Where it could, a finger stuck in the table kept the jaws from closing, with all the arm's strength."""
+
+    def pushed(task: TaskSpec) -> tuple[float, float]:
+        """The largest force of the arm on the table [N], and how far the jaws came to be closed [rad]."""
+        world = World(task=task)
+        controller = Controller(task, world.kinematics)
+        world.reset(seed)
+        controller.latch(world.joint_positions)
+        start = world.model.joint("cube").qposadr[0]
+        world.data.qpos[start : start + 2] = 0.35, 0.16  # out of the way
+        largest, wrench = 0.0, np.zeros(6)
+        for tick in range(50):
+            down_and_close = np.array([0.0, 0.0, -1.0, -1.0 if tick > 25 else 0.0])
+            world.step(controller.command(down_and_close, world.joint_positions).joints)
+            for index, contact in enumerate(world.data.contact):
+                if world.model.geom("cube").id not in contact.geom:
+                    mujoco.mj_contactForce(world.model, world.data, index, wrench)
+                    largest = max(largest, abs(wrench[0]))
+        return largest, world.joint_positions[-1]
+
+    force, gripper = pushed(TASK)
+    assert force == 0.0 and gripper < -0.15
+    force, gripper = pushed(replace(TASK, workspace_min_m=(0.10, -0.15, -0.02)))
+    assert force > 20.0 and gripper > 0.2, "what it is for"
+
+
 def _touching(world: World) -> set[str]:
     """What touches the cube."""
     cube = world.model.geom("cube").id
