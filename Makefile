@@ -10,7 +10,7 @@ help:  ## show this
 setup:  ## make .venv and build the workspace; nothing when nothing changed
 	@scripts/setup
 
-demo: setup  ## watch a simulated arm learn to grasp, 8 to 10 minutes on 2 cores; ARGS="--help" lists options
+demo: setup  ## watch a simulated arm learn to grasp, 7 to 12 minutes on 2 cores; ARGS="--help" lists options
 	@.venv/bin/reach-grasp demo $(ARGS)
 
 test: setup  ## all tests, about 6 minutes on 2 cores; ARGS="-k name" picks some

@@ -22,8 +22,8 @@ class Demo:
 
     name = "demo"
     text = (
-        "Demonstrations, dataset, reward classifier, training with interventions, evaluation and report, unattended; up "
-        "to 18 minutes on 2 cores."
+        "Demonstrations, dataset, reward classifier, training with interventions, evaluation and report, unattended; 7 "
+        "to 12 minutes on 2 cores."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
