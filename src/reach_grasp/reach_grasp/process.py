@@ -72,9 +72,17 @@ def _options(spec: NodeSpec) -> list[str]:
 
 
 def run(specs: Sequence[NodeSpec], output: TextIO = sys.stdout) -> int:
-    """Run the nodes until one of them ends for good or a signal comes, then stop the others. Returns the exit code."""
+    """Run the nodes until one of them ends for good or a signal comes, then stop the others. Returns the exit code.
+
+    Raises CommandError when a node cannot be started.
+    """
     manager = Manager(Printer(output, colour=output.isatty()))
-    with tempfile.TemporaryDirectory(prefix="reach_grasp_") as folder:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="reach_grasp_")
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise CommandError(f"no temporary folder: {why}; free some disk, or set TMPDIR") from None
+    with temporary as folder:
         for spec in specs:
             command = "exec " + shlex.join(guarded(spec, os.getpid(), Path(folder)))
             manager.add_process(spec.name, command, env={**os.environ, **spec.environment})

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import rclpy
 from rclpy.context import Context
 
 from reach_grasp.errors import CommandError
-from reach_grasp.process import background, last_error, node_command
+from reach_grasp.process import background, last_error, node_command, run
 from reach_grasp.systems import NodeSpec
 
 # Writes its process id, then lives until SIGTERM.
@@ -181,6 +182,12 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(prefix, tmp_path):
     prefix.add("fake", "node", "")
     with pytest.raises(CommandError, match=r"gone/actor.yaml cannot be written: no such file or directory"):
         node_command(NodeSpec("fake", "node", "actor", parameters={"flag": True}), tmp_path / "gone")
+
+
+def test_without_room_for_a_temporary_folder_it_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(CommandError, match="no temporary folder: no such file or directory; free some disk, or set TMPDIR"):
+        run([])
 
 
 def test_background_writes_the_log_and_its_error_is_found(tmp_path):
