@@ -36,7 +36,7 @@ from hilserl_interfaces.srv import ResetWorld
 from hilserl_ros import qos
 from hilserl_ros.convert import joint_command, joint_maps, to_ns, to_stamp
 from hilserl_ros.images import ImageError
-from hilserl_ros.node import BaseNode, main_of
+from hilserl_ros.node import BaseNode, StartAgain, main_of
 from hilserl_ros.realtime import take_precedence
 from so101_description import urdf_path
 
@@ -91,12 +91,13 @@ class ActorNode(BaseNode[ActorParameters]):
         self._command = self.create_publisher(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
         self._status = self.create_publisher(EpisodeStatus, "episode/status", qos.STATUS)
         image_qos = qos.IMAGE if params.lockstep else qos.newest()
-        self.create_subscription(JointState, "joint_states", self._on_joints, qos.JOINT_STATES)
+        create = self.create_subscription
+        self._parts = {"joints": create(JointState, "joint_states", self._on_joints, qos.JOINT_STATES)}
         for camera in self.task.cameras:
-            self.create_subscription(Image, f"{camera}/image_raw", partial(self._on_part, camera), image_qos)
-        self.create_subscription(Reward, "reward", self._on_reward, qos.REWARD)
+            self._parts[camera] = create(Image, f"{camera}/image_raw", partial(self._on_part, camera), image_qos)
+        self._parts["reward"] = create(Reward, "reward", self._on_reward, qos.REWARD)
         if params.teleop and params.mode == "train":
-            self.create_subscription(TeleopCommand, "teleop", self._on_teleop, qos.TELEOP)
+            self._parts["teleop"] = create(TeleopCommand, "teleop", self._on_teleop, qos.TELEOP)
         self.create_subscription(EpisodeEvent, "episode/event", self._on_event, qos.EPISODE_EVENT)
         if params.mode == "train":
             self.create_subscription(StepAck, "steps/ack", self._on_ack, qos.STEPS_ACK)
@@ -284,7 +285,10 @@ class ActorNode(BaseNode[ActorParameters]):
             self._publish_status(None)  # acknowledgements go on while nothing else happens
         silent_s = time.monotonic() - self._last_good_s
         if loop.phase is Phase.RUNNING and silent_s > params.observation_timeout_s:
-            self._hold(f"no {', '.join(self._sync.lacking()) or 'observation'} for {silent_s:.1f} s")
+            lacking = self._sync.lacking()
+            self._hold(f"no {', '.join(lacking) or 'observation'} for {silent_s:.1f} s")
+            if params.lockstep:
+                self._look_for_publishers(lacking)
         elif loop.phase is Phase.HOLDING and silent_s > 1.0:
             self._last_good_s = time.monotonic()
             if params.lockstep or self._sync.newest() is not None:
@@ -293,6 +297,15 @@ class ActorNode(BaseNode[ActorParameters]):
             late_s = (self.get_clock().now().nanoseconds - since) * 1e-9
             if late_s > params.reward_timeout_s:
                 self._hold(f"no reward for {late_s:.1f} s")
+
+    def _look_for_publishers(self, lacking: list[str]) -> None:
+        """Raises StartAgain for a part that nobody is seen to publish, since in lockstep all of them belong to this system.
+
+        On a starved machine Fast DDS does not show one process another's publishers, once in some thirty starts, and never
+        tries again; a new process sees them.
+        """
+        if unseen := [part for part in lacking if not self._parts[part].get_publisher_count()]:
+            raise StartAgain(f"nobody is seen to publish {', '.join(unseen)}")
 
     def _recorded(self) -> bool:
         """Whether the recorder is there."""

@@ -19,6 +19,7 @@ from trajectory_msgs.msg import JointTrajectory
 from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Reward, StepAck, TeleopCommand
 from hilserl_interfaces.msg import Step as StepMessage
+from hilserl_interfaces.srv import ResetWorld
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns, to_stamp
 from hilserl_ros.images import rgb_to_image
@@ -73,6 +74,10 @@ class _Station:
         while not condition():
             assert time.monotonic() < end, f"waited in vain for {what}; the last status was {self.status}"
             self.executor.spin_once(timeout_sec=0.1)
+
+    def reset(self, response: ResetWorld.Response) -> ResetWorld.Response:
+        response.success, response.stamp = True, self.node.get_clock().now().to_msg()
+        return response
 
     def say(self, kind: int) -> None:
         event = EpisodeEvent(kind=kind, source="test")
@@ -165,3 +170,31 @@ def test_a_reset_moves_the_joints_straight_to_the_reset_pose_whatever_kinematic_
     part = (path - begin) / (goal - begin)  # of the way, each joint
     straight = np.isclose(part, part[:, :1], atol=1e-6).all(1)
     assert straight[-1] and straight[-2] and 0.0 < part[-2, 0] < 1.0, part
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_in_lockstep_it_starts_again_only_where_a_publisher_is_not_even_seen(tmp_path, seen):
+    domain = int(os.environ.get("ROS_DOMAIN_ID", "0")) + 2
+    changed = ("lockstep:=true", "reset:=world", f"folder:={tmp_path}")
+    words = [word for text in (*ARGUMENTS, *changed) for word in ("-p", text)]
+    command = [str(Path(get_package_prefix("hilserl_actor")) / "lib/hilserl_actor/actor_node"), "--ros-args", *words]
+    station = _Station(domain)
+    station.camera = False  # there, but silent
+    if not seen:
+        station.node.destroy_publisher(station._image)
+    station.node.create_service(ResetWorld, "sim/reset", lambda _, response: station.reset(response))
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, env={**os.environ, "ROS_DOMAIN_ID": str(domain)}, stdout=log, stderr=log)
+    try:
+        if seen:
+            station.until(lambda: station.status.phase == EpisodeStatus.HOLDING, "the hold")
+            station.until(lambda: station.status.phase == EpisodeStatus.RUNNING, "the next try")
+            assert process.poll() is None
+        else:
+            station.until(lambda: process.poll() is not None, "its end")
+            assert process.returncode == 1, "its guard starts it again"
+            assert "nobody is seen to publish wrist; starting again" in (tmp_path / "log").read_text()
+    finally:
+        process.terminate()
+        process.wait(20)
+        station.close()

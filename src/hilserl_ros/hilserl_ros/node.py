@@ -35,6 +35,10 @@ class Finished(Exception):
     """A node has done all there was to do; the message says what came of it. Ends the node with exit code 0."""
 
 
+class StartAgain(Exception):
+    """Only a new process helps; the message says why. Ends the node with exit code 1, so that its guard starts it again."""
+
+
 class BaseNode(Node, Generic[P]):
     """A node whose parameters are the fields of a frozen dataclass.
 
@@ -122,7 +126,7 @@ def run_node(factory: Callable[[], BaseNode], args: list[str] | None = None) -> 
     """Start a node, spin it until it is told to stop, close it. Returns the exit code.
 
     A ParameterError or NodeError is logged once, as one sentence, and gives exit code 2: starting again will not help.
-    Finished gives 0.
+    Finished gives 0, StartAgain 1.
     SIGINT and SIGTERM end it between two callbacks, never inside one, and the context is still valid while `close` runs.
     """
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -142,6 +146,9 @@ def run_node(factory: Callable[[], BaseNode], args: list[str] | None = None) -> 
         pass
     except Finished as result:
         node.get_logger().info(str(result))
+    except StartAgain as why:
+        node.get_logger().error(f"{why}; starting again")
+        code = 1
     except (ParameterError, NodeError, ValueError, OSError) as error:
         if not isinstance(error, (ParameterError, NodeError)) and not _expected(error):
             raise
