@@ -19,7 +19,7 @@ from hilserl_actor.control_loop import ControlLoop, Outcome, Phase, Teleop
 from hilserl_actor.metronome import Metronome
 from hilserl_actor.policy_store import PolicyStore
 from hilserl_actor.reading import read_observation, read_teleop
-from hilserl_actor.resetter import Resetter
+from hilserl_actor.resetter import RETRY_S, Resetter
 from hilserl_actor.schedule import CounterFile, Counters, Plan
 from hilserl_actor.sender import StepSender
 from hilserl_actor.settings import ActorParameters
@@ -281,6 +281,8 @@ class ActorNode(BaseNode[ActorParameters]):
             self._follow(loop.start())
         self._sender.flush()
         self._resetter.poll(self._joints, params.reset_duration_s)
+        if params.lockstep and self._resetter.unseen_s > params.observation_timeout_s + RETRY_S:
+            raise StartAgain("the service that resets the world is not seen")
         if loop.phase not in (Phase.RUNNING, Phase.RESETTING):
             self._publish_status(None)  # acknowledgements go on while nothing else happens
         silent_s = time.monotonic() - self._last_good_s

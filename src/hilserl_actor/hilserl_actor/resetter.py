@@ -78,6 +78,12 @@ class Resetter:
             elif late:
                 self._complain(f"the service {client.srv_name} is not there: is its node running?")
 
+    @property
+    def unseen_s(self) -> float:
+        """Seconds for which the reset has waited for a service that is not seen; 0 when it waits for none."""
+        waits = self._seed is not None and self._asks and self._request is None and not self._asks[0][0].service_is_ready()
+        return time.monotonic() - self._began_s if waits else 0.0
+
     def _ask(self) -> None:
         client, request = self._asks[0]
         self._asked_s = time.monotonic()

@@ -172,28 +172,30 @@ def test_a_reset_moves_the_joints_straight_to_the_reset_pose_whatever_kinematic_
     assert straight[-1] and straight[-2] and 0.0 < part[-2, 0] < 1.0, part
 
 
-@pytest.mark.parametrize("seen", [True, False])
-def test_in_lockstep_it_starts_again_only_where_a_publisher_is_not_even_seen(tmp_path, seen):
+@pytest.mark.parametrize("unseen", ["", "wrist", "service"])
+def test_in_lockstep_it_starts_again_only_where_a_publisher_or_the_world_is_not_even_seen(tmp_path, unseen):
     domain = int(os.environ.get("ROS_DOMAIN_ID", "0")) + 2
-    changed = ("lockstep:=true", "reset:=world", f"folder:={tmp_path}")
+    changed = ("lockstep:=true", "reset:=world", f"folder:={tmp_path}", "observation_timeout_s:=2.0")
     words = [word for text in (*ARGUMENTS, *changed) for word in ("-p", text)]
     command = [str(Path(get_package_prefix("hilserl_actor")) / "lib/hilserl_actor/actor_node"), "--ros-args", *words]
     station = _Station(domain)
     station.camera = False  # there, but silent
-    if not seen:
+    if unseen == "wrist":
         station.node.destroy_publisher(station._image)
-    station.node.create_service(ResetWorld, "sim/reset", lambda _, response: station.reset(response))
+    if unseen != "service":
+        station.node.create_service(ResetWorld, "sim/reset", lambda _, response: station.reset(response))
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, env={**os.environ, "ROS_DOMAIN_ID": str(domain)}, stdout=log, stderr=log)
     try:
-        if seen:
+        if not unseen:
             station.until(lambda: station.status.phase == EpisodeStatus.HOLDING, "the hold")
             station.until(lambda: station.status.phase == EpisodeStatus.RUNNING, "the next try")
             assert process.poll() is None
         else:
             station.until(lambda: process.poll() is not None, "its end")
             assert process.returncode == 1, "its guard starts it again"
-            assert "nobody is seen to publish wrist; starting again" in (tmp_path / "log").read_text()
+            said = {"wrist": "nobody is seen to publish wrist", "service": "the service that resets the world is not seen"}
+            assert f"{said[unseen]}; starting again" in (tmp_path / "log").read_text()
     finally:
         process.terminate()
         process.wait(20)
