@@ -303,8 +303,8 @@ class ActorNode(BaseNode[ActorParameters]):
     def _look_for_publishers(self, lacking: list[str]) -> None:
         """Raises StartAgain for a part that nobody is seen to publish, since in lockstep all of them belong to this system.
 
-        On a starved machine Fast DDS does not show one process another's publishers, once in some thirty starts, and never
-        tries again; a new process sees them.
+        On a starved machine (eight busy programs beside it on two cores: about one start in ten) Fast DDS does not show one
+        process another's publishers, and never tries again; a new process sees them.
         """
         if unseen := [part for part in lacking if not self._parts[part].get_publisher_count()]:
             raise StartAgain(f"nobody is seen to publish {', '.join(unseen)}")
