@@ -7,10 +7,13 @@ import os
 
 import pytest
 
+from hilserl_ros.transport import use_udp
+
 DOMAINS = 10  # that the tests of one worker may use, from ROS_DOMAIN_ID on
 LONGEST = ("test_training_system.py", "test_replay.py", "test_demo.py", "test_two_computers.py", "test_lerobot_train.py")
 
 worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+use_udp(os.environ)
 os.environ["ROS_DOMAIN_ID"] = str(int(os.environ.get("ROS_DOMAIN_ID") or 0) + DOMAINS * int(worker))
 
 

@@ -16,6 +16,8 @@ import rclpy
 from ament_index_python.packages import get_package_prefix
 from rclpy.executors import SingleThreadedExecutor
 
+from hilserl_ros.transport import use_udp
+
 TIMEOUT_S = 120.0
 
 
@@ -28,6 +30,7 @@ class Peer:
 
     def __init__(self, name: str) -> None:
         os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randrange(1, 100))
+        use_udp(os.environ)
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=int(os.environ["ROS_DOMAIN_ID"]))
         self.node = rclpy.create_node(name, context=self.context)

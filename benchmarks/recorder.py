@@ -27,7 +27,6 @@ from benchmarks.peer import TIMEOUT_S, Peer, PeerError, node_command, running
 from benchmarks.registry import Options
 from benchmarks.rows import Better, Row, Target
 from hilserl_ros import qos
-from hilserl_ros.transport import make_room
 
 _HEIGHT, _WIDTH, _FPS, _JOINT_HZ = 480, 640, 30, 100
 _CAMERAS = ("wrist", "front")
@@ -122,12 +121,7 @@ class _Station(Peer):
     """Publishes the load and measures who listens."""
 
     def __init__(self, pictures: dict[str, list[np.ndarray]]) -> None:
-        environment = {}
-        make_room(environment)  # as the cameras' nodes do; those who listen need nothing
-        os.environ.update(environment)
         super().__init__("bench_station")
-        for name in environment:
-            del os.environ[name]
         self._payloads = {
             f"{camera}/image_raw": [_bytes("sensor_msgs/msg/Image", bags.image(frame, 0, camera)) for frame in frames]
             for camera, frames in pictures.items()

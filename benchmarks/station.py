@@ -21,6 +21,7 @@ from hilserl_interfaces.msg import EpisodeStatus, LearnerStatus, PolicyParameter
 from hilserl_interfaces.msg import Step as StepMessage
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
+from hilserl_ros.transport import use_udp
 from reach_grasp.process import background, last_error
 
 _TIMEOUT_S = 420.0
@@ -117,6 +118,7 @@ def train(
     }
     record = Record()
     context = rclpy.Context()
+    use_udp(os.environ)
     rclpy.init(context=context, domain_id=int(os.environ["ROS_DOMAIN_ID"]))
     try:
         executor = SingleThreadedExecutor(context=context)

@@ -20,6 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 from hilserl_core.task import TaskSpec
 from hilserl_ros.parameters import ParameterError, build, check_value, descriptor, entries, unknown_keys
 from hilserl_ros.publisher import Publisher
+from hilserl_ros.transport import use_udp
 
 P = TypeVar("P")
 
@@ -129,6 +130,7 @@ def run_node(factory: Callable[[], BaseNode], args: list[str] | None = None) -> 
     Finished gives 0, StartAgain 1.
     SIGINT and SIGTERM end it between two callbacks, never inside one, and the context is still valid while `close` runs.
     """
+    use_udp(os.environ)
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

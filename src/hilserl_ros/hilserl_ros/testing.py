@@ -15,6 +15,8 @@ from ament_index_python.packages import get_package_prefix
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
+from hilserl_ros.transport import use_udp
+
 
 def node_command(package: str, executable: str, parameters: Sequence[str]) -> list[str]:
     """What starts a node; parameters: such as "port:=/tmp/arm"."""
@@ -28,6 +30,7 @@ class Rig:
     def __init__(self, offset: int, timeout_s: float = 120.0) -> None:
         """timeout_s: after which `until` fails."""
         self.domain, self.timeout_s = int(os.environ.get("ROS_DOMAIN_ID", "0")) + offset, timeout_s
+        use_udp(os.environ)
         self.context = Context()
         rclpy.init(context=self.context, domain_id=self.domain)
         self.node = rclpy.create_node("station", context=self.context)

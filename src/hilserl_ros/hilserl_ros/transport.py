@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How Fast DDS sends what is large: here through shared memory, elsewhere over a network. Other middleware ignores it.
+"""How Fast DDS carries messages: UDP alone, also inside one machine. Other middleware ignores it.
 
-Both are the sender's, so that subscribers need nothing, and leave alone whoever has chosen profiles or transports already.
+Fast DDS's shared memory can make a node deaf for good. Each process listens on "ports", segments in /dev/shm with known names. A
+process that opens one and finds it in use but unwell (its owner is starved, or was killed and left it) replaces the segment by a new
+one of the same name, under a lock that is broken after two seconds. Owner and newcomer then hold different segments: the two are
+matched, and what is sent goes nowhere (Fast DDS 3.2.2; `docs/architecture.md`).
+
+Who has chosen profiles or transports already is left alone.
 """
 
 from __future__ import annotations
@@ -9,15 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-PROFILES = Path(__file__).with_name("transport.xml")
+LOCAL = Path(__file__).with_name("local.xml")
+NETWORK = Path(__file__).with_name("network.xml")
 _PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # since Kilted, up to Jazzy
 _TRANSPORTS = "FASTDDS_BUILTIN_TRANSPORTS"
 
 
-def make_room(environment: MutableMapping[str, str]) -> None:
-    """Shared memory that holds whole images; to be called before rclpy starts."""
-    if not _chosen(environment):
-        environment[_PROFILES[environment.get("ROS_DISTRO") == "jazzy"]] = str(PROFILES)
+def use_udp(environment: MutableMapping[str, str]) -> None:
+    """No shared memory, and sockets that hold whole images; to be called before rclpy starts."""
+    environment.update(_profile(environment, LOCAL))
 
 
 def small_datagrams(environment: Mapping[str, str]) -> dict[str, str]:
@@ -26,8 +31,10 @@ def small_datagrams(environment: Mapping[str, str]) -> dict[str, str]:
     By itself Fast DDS sends datagrams of 64 KiB. The network cuts each into 45 frames, and one that is lost loses them all:
     where every tenth is, hardly any gets through. A datagram that fits into a frame is lost, and sent again, alone.
     """
-    return {} if _chosen(environment) else {_TRANSPORTS: "DEFAULT?max_msg_size=1400B"}
+    return _profile(environment, NETWORK)
 
 
-def _chosen(environment: Mapping[str, str]) -> bool:
-    return any(environment.get(name) for name in (*_PROFILES, _TRANSPORTS))
+def _profile(environment: Mapping[str, str], path: Path) -> dict[str, str]:
+    if any(environment.get(name) not in (None, "", str(LOCAL)) for name in (*_PROFILES, _TRANSPORTS)):
+        return {}
+    return {_PROFILES[environment.get("ROS_DISTRO") == "jazzy"]: str(path)}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ from hilserl_core.task import TaskSpec
 from hilserl_core.training import TrainingConfig
 from hilserl_learner.settings import LearnerParameters
 from hilserl_ros.parameters import Entry, entries
+from hilserl_ros.transport import use_udp
 from reach_grasp.overlay_node import OverlayParameters
 from reach_grasp.process import background
 from reach_grasp.task_files import task_of
@@ -117,6 +119,7 @@ def graph(domain: int, timeout_s: float = 240.0) -> tuple[list[list[str]], list[
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         context = Context()
+        use_udp(os.environ)
         rclpy.init(context=context, domain_id=domain)
         node = rclpy.create_node("reference", context=context)
         config = path / "all.yaml"  # a simulation leaves out what is only drawn for the recorder

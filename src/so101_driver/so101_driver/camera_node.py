@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import array
-import os
 import threading
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,6 @@ from hilserl_ros.convert import to_stamp
 from hilserl_ros.images import rgb_to_image
 from hilserl_ros.node import BaseNode, NodeError, main_of
 from hilserl_ros.realtime import take_precedence
-from hilserl_ros.transport import make_room
 from so101_driver.camera_device import open_device
 from so101_driver.camera_info import read_camera_info, uncalibrated
 from so101_driver.capture import Camera, Frame, Reader
@@ -116,5 +114,4 @@ def jpeg(frame: Frame, quality: int) -> bytes:
 
 def main() -> None:
     """The console entry point."""
-    make_room(os.environ)
     main_of(CameraNode)()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import array
 import math
-import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from hilserl_ros.images import rgb_to_image
 from hilserl_ros.node import BaseNode, main_of
 from hilserl_ros.parameters import ParameterError, parameter
 from hilserl_ros.realtime import take_precedence
-from hilserl_ros.transport import make_room
 from so101_sim.bus_arm import BusArm
 from so101_sim.config import WorldConfig
 from so101_sim.scene import CAMERAS
@@ -271,5 +269,4 @@ class SimNode(BaseNode[SimParameters]):
 
 def main() -> None:
     """The console entry point."""
-    make_room(os.environ)
     main_of(SimNode)()

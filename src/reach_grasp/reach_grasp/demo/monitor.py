@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import subprocess
 import threading
@@ -24,6 +25,7 @@ from hilserl_interfaces.msg import EpisodeStatus, LearnerStatus, Reward
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
 from hilserl_ros.images import image_to_rgb
+from hilserl_ros.transport import use_udp
 from reach_grasp.demo.episodes import Episode, EpisodeTracker
 from reach_grasp.demo.film import FilmRecorder
 from reach_grasp.demo.verdicts import Verdict, VerdictTracker
@@ -59,6 +61,7 @@ class Monitor:
         self._tracker = EpisodeTracker(known)
         self._verdicts, self._lock = verdicts, threading.Lock()
         self._context = Context()
+        use_udp(os.environ)
         rclpy.init(args=[], context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node(f"demo_monitor_{domain}", context=self._context, namespace=namespace)
         self._node.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.latched(20))

@@ -17,6 +17,7 @@ from std_msgs.msg import String
 from hilserl_interfaces.msg import LearnerStatus
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
+from hilserl_ros.transport import use_udp
 from so101_driver.doctor.finding import Finding, Level, broken, examine
 
 _NAMES = ("doctor", "doctor_echo")
@@ -36,6 +37,7 @@ class Domain:
 
     def __init__(self, domain: int, namespace: str = "") -> None:
         self.domain = domain
+        use_udp(os.environ)
         self._contexts = [Context() for _ in _NAMES]
         self._executors, self._nodes = [], []
         for name, context in zip(_NAMES, self._contexts, strict=True):
