@@ -52,7 +52,9 @@ def plain(request, monkeypatch) -> None:
 @contextmanager
 def _listener(how: str) -> Iterator[subprocess.Popen]:
     environment = {**os.environ, "ROS_DOMAIN_ID": str(int(os.environ["ROS_DOMAIN_ID"]) + DOMAIN)}
-    with subprocess.Popen([sys.executable, "-c", LISTENER + how], env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENER + how], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout.readline() == "ready\n"
             os.set_blocking(process.stdout.fileno(), False)

@@ -42,13 +42,13 @@ def disk(folder: Path) -> Finding:
 
 
 def buffers(file: Path = RMEM_MAX) -> Finding:
-    """What the kernel lets DDS keep of pictures that come over the network."""
+    """What the kernel lets DDS keep of pictures on their way, also within this machine."""
     size = int(file.read_text())
     text = f"net.core.rmem_max is {size} bytes"
     if size >= _BUFFER:
         return Finding("network buffers", Level.OK, text)
-    cure = f"if pictures come from another machine: sudo sysctl -w net.core.rmem_max={_BUFFER}"
-    return Finding("network buffers", Level.WARNING, f"{text}, and a picture may have more", cure)
+    cure = f"sudo sysctl -w net.core.rmem_max={_BUFFER}, and the same line in a file of /etc/sysctl.d"
+    return Finding("network buffers", Level.WARNING, f"{text}; of a picture that has more, parts come late", cure)
 
 
 def gpu() -> Finding | str:

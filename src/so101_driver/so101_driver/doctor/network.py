@@ -73,7 +73,7 @@ class Domain:
         publisher = self._nodes[0].create_publisher(String, topic, qos.reliable(1))
         begun = time.monotonic()
         if not self._until(lambda: publisher.get_subscription_count() > 0, _TRIP_S):
-            cure = "look at ROS_AUTOMATIC_DISCOVERY_RANGE and ROS_STATIC_PEERS, and allow UDP 7400 to 65000 in the firewall"
+            cure = "look at ROS_AUTOMATIC_DISCOVERY_RANGE and ROS_STATIC_PEERS, and allow UDP 7000 to 65000 in the firewall"
             text = f"two participants in domain {self.domain} did not find one another in {_TRIP_S:g} s"
             return Finding("DDS", Level.PROBLEM, text, cure)
         found = time.monotonic() - begun
@@ -81,7 +81,7 @@ class Domain:
             sent = time.monotonic()
             publisher.publish(String(data="?"))
             if not self._until(lambda count=count: len(heard) >= count, _TRIP_S):
-                cure = "allow UDP 7400 to 65000 in the firewall, and see that /dev/shm is not full"
+                cure = "allow UDP 7000 to 65000 in the firewall"
                 return Finding("DDS", Level.PROBLEM, f"a message in domain {self.domain} did not arrive", cure)
         took = (time.monotonic() - sent) * 1000
         return f"domain {self.domain}: found in {found:.1f} s, a message went through in {took:.0f} ms, on this machine"
