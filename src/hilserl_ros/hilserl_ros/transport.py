@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How Fast DDS carries messages: UDP alone, also inside one machine. Other middleware ignores it.
 
-Fast DDS's shared memory can make a node deaf for good. Each process listens at "ports", segments in /dev/shm with known names. A
-process that opens one and finds it in use but unwell (its owner is starved, or was killed) replaces it by a new one
-of the same name, under a lock that is broken after two seconds. Then owner and newcomer hold different segments: the two are
+Fast DDS's shared memory can make a node deaf for good. A process listens at "ports", segments in /dev/shm with known names. A
+newcomer that opens one and finds it in use but unwell (its owner is starved, or was killed) replaces it by a new one
+of the same name, under a lock that is broken after two seconds. Then the two hold different segments: they are
 matched, and what is sent goes nowhere (seen with Fast DDS 3.2.2; `docs/architecture.md`).
 
 Who has chosen profiles or transports already is left alone.

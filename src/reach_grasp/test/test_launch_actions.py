@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hilserl_ros.transport import NETWORK
 from reach_grasp.launch_actions import launch_description
 from reach_grasp.systems import SYSTEMS
 
@@ -56,7 +57,7 @@ def test_every_argument_is_declared_with_its_description(launch):
         ]
 
 
-def test_nodes_get_what_the_system_says(launch, monkeypatch):
+def test_nodes_get_what_the_system_says(launch):
     actions = started("train", namespace="left", seed="7", log_level="warn")
     assert [action.kwargs["name"] for action in actions] == ["sim", "operator", "actor", "learner"]
     actor = actions[2].kwargs
@@ -64,8 +65,7 @@ def test_nodes_get_what_the_system_says(launch, monkeypatch):
     assert actor["arguments"] == ["--ros-args", "--log-level", "warn"]
     assert [Path(file).name for file in actor["parameters"][:-1]] == ["task.yaml", "policy.yaml", "sim.yaml", "train.yaml"]
     assert actor["parameters"][-1]["seed"] == 7
-    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "")
-    assert started("learner")[0].kwargs["additional_env"] == {"FASTDDS_BUILTIN_TRANSPORTS": "DEFAULT?max_msg_size=1400B"}
+    assert list(started("learner")[0].kwargs["additional_env"].values()) == [str(NETWORK)]
 
 
 def test_only_actor_and_learner_live_again_and_what_ends_for_good_ends_all(launch):
