@@ -19,6 +19,7 @@ from hilserl_interfaces.msg import Step
 from reach_grasp.process import stop
 
 TIMEOUT_S = 400.0  # of a machine that does other things too
+UNTRAINED = 12  # steps that an actor in lockstep may be ahead: policy_lag_steps, and those between two versions
 SMALL = Path(__file__).with_name("small_training.yaml")
 
 
@@ -50,10 +51,12 @@ def test_a_training_loses_nothing_on_a_link_that_loses_every_tenth_frame(tmp_pat
     finally:
         for process in processes:
             stop(process)
-    received = [deserialize_message(payload, Step).sequence for _, payload in StepLog(tmp_path / "learner/journal").records()]
-    assert received == list(range(1, sent + 1)), "every step once, in order"
+    received = [deserialize_message(payload, Step) for _, payload in StepLog(tmp_path / "learner/journal").records()]
+    assert [step.sequence for step in received] == list(range(1, sent + 1)), "every step once, in order"
     trained = json.loads((tmp_path / "learner/checkpoints/last/training_state/trainer.json").read_text())
-    assert (trained["steps_taken"], trained["training_steps"]) == (sent, steps)
+    assert sent - UNTRAINED <= trained["steps_taken"] <= sent, "the rest is in the journal"
+    taken = [step for step in received[: trained["steps_taken"]] if step.mode == Step.MODE_TRAINING and len(step.action)]
+    assert trained["training_steps"] == len(taken)
     assert link.lost > 100
 
 
