@@ -117,6 +117,15 @@ def test_what_came_before_word_of_its_episode_is_in_its_bag(rig):
     assert [message[2] for message in rig.made[ONE].messages] == [b"200", b"300", b"300"]  # the newest opens every bag
 
 
+def test_word_of_an_episode_may_come_many_ticks_late(rig):
+    """A simulation does not wait for a recorder that is starved for some seconds."""
+    rig.bags.awaited = {"truth"}
+    for tick in range(2000):
+        rig.bags.put("truth", tick, b"%d" % tick, instant_ns=tick)
+    rig.bags.begin(ONE, 0.0, instant_ns=1000)
+    assert [int(message[2]) for message in rig.made[ONE].messages] == [*range(1000, 2000), 1999]
+
+
 def test_what_came_before_time_began_anew_is_forgotten(rig):
     rig.bags.awaited = {"truth"}
     rig.bags.put("truth", 900, b"old", instant_ns=900)
