@@ -154,7 +154,7 @@ def test_messages_lost_on_their_way_are_counted_and_said(start, tmp_path):
     process.send_signal(signal.SIGSTOP)  # a recorder that gets no processor for a while
     big = rgb_to_image(np.zeros((600, 800, 3), np.uint8))
     refused = 0
-    for _ in range(60):  # a publisher keeps five of them
+    for _ in range(120):  # a publisher keeps five of them, a socket some more
         try:
             station.image.publish(big)
         except RCLError:
@@ -162,7 +162,7 @@ def test_messages_lost_on_their_way_are_counted_and_said(start, tmp_path):
     missed = reported(station, "missed")
     process.send_signal(signal.SIGCONT)
     station.image.publish(big)
-    station.until(lambda: missed and missed[-1] >= 50 - refused, "the loss to be noticed")
+    station.until(lambda: missed and missed[-1] >= 90 - refused, "the loss to be noticed")
     assert station.call(Trigger, "recorder/stop_episode").success
     station.until(recorded(tmp_path / "bags" / name), "the bag to be closed")
     process.send_signal(signal.SIGINT)
@@ -170,7 +170,7 @@ def test_messages_lost_on_their_way_are_counted_and_said(start, tmp_path):
     found = re.search(r"holds (\d+) messages, (\d+) messages were lost on their way here", said)
     assert found, said
     held, lost = map(int, found.groups())
-    assert held <= 12 and held + lost >= 61 - refused, said  # every message is accounted for; DDS may count one twice
+    assert held <= 30 and held + lost >= 121 - refused, said  # every message is accounted for; DDS may count one twice
 
 
 def _own_disks() -> bool:
