@@ -31,7 +31,7 @@ class EncoderPretraining:
         max_shift: int = 4,
         colour_jitter: float = 0.15,
     ) -> None:
-        """steps: recorded by a person; those with an action are imitated.
+        """steps: of demonstrations that succeeded; those with an action are imitated.
 
         max_shift: random shift in pixels. colour_jitter: random gain and offset of each colour, as a share of the range.
         """

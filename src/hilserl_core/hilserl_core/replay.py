@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replay memory: every frame stored once, the next one found by index, and what a person did sampled as often as the rest."""
+"""Replay memory: every frame stored once, the next one found by index, and what is imitated sampled as often as the rest."""
 
 from __future__ import annotations
 
 import mmap
 import sys
+from collections import deque
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ class Batch:
     """B transitions, ready for the network. Valid until the next `sample`, which reuses the memory.
 
     both: (2 B, cameras, C, H, W) float32, the observations and then the next ones: normalised pixels or stored features.
-    state, next_state: (B, S) normalised. action: (B, A). reward, done: (B,) float32. by_person: (B,) bool.
+    state, next_state: (B, S) normalised. action: (B, A). reward, done: (B,) float32.
+    by_person: (B,) bool, whether the actor imitates the transition: a person did it, and its episode succeeded.
     """
 
     both: Tensor
@@ -54,10 +56,13 @@ class Batch:
 
 
 class Replay:
-    """Online steps in a ring, demonstrations beside it; two index sets over both.
+    """Online steps in a ring, demonstrations beside it; two index sets over both: experience, and what is imitated.
 
     A step becomes a usable transition when the step after it in the same episode arrives. The final observation of an
     episode is a step of its own, so a time-out bootstraps from it; `done` is only set where the episode really ended.
+
+    Training is experience at once. Transitions that a person drove, in demonstrations and interventions, wait for the end of
+    their episode: if it succeeded they are imitated, otherwise they are experience and nothing else.
     """
 
     def __init__(
@@ -83,7 +88,8 @@ class Replay:
         self._rings = (_Ring(task, capacity, shape, kind), _Ring(task, demonstration_capacity, shape, kind))
         self._offset = capacity  # slots of the second ring are numbered behind those of the first
         total = capacity + demonstration_capacity
-        self._online, self._by_person = _IndexSet(total), _IndexSet(total)
+        self._experience, self._by_person = _IndexSet(total), _IndexSet(total)
+        self._undecided: tuple[deque[int], deque[int]] = (deque(), deque())  # per ring, of the episode that runs
         self._low = normalization.state_min
         self._scale = 2 / (normalization.state_max - normalization.state_min)
         self._pixels = np.empty(0, np.float32)
@@ -93,18 +99,33 @@ class Replay:
         if step.mode == Mode.EVALUATION:
             return
         number = int(step.mode == Mode.DEMONSTRATION)
-        ring, offset = self._rings[number], number * self._offset
+        ring, offset, undecided = self._rings[number], number * self._offset, self._undecided[number]
+        if not ring.continued_by(step):
+            self._decide(undecided, success=False)  # the episode before this one broke off
         frames = np.stack([step.images[name] for name in self.task.cameras]) if features is None else features
         slot, completed = ring.add(step, frames)
-        self._online.discard(offset + slot)
-        self._by_person.discard(offset + slot)
-        if completed is None:
-            return
-        previous, was = completed
-        if was.mode == Mode.TRAINING:
-            self._online.add(offset + previous)
-        if was.mode == Mode.DEMONSTRATION or was.intervention:
-            self._by_person.add(offset + previous)
+        self._forget(offset + slot, undecided)
+        if completed is not None:
+            previous, was = completed
+            if was.mode == Mode.TRAINING:
+                self._experience.add(offset + previous)
+            if was.mode == Mode.DEMONSTRATION or was.intervention:
+                undecided.append(offset + previous)
+        if step.is_last:
+            self._decide(undecided, step.success)
+
+    def _forget(self, slot: int, undecided: deque[int]) -> None:
+        """Take an overwritten slot, the oldest of its ring, out of every set."""
+        self._experience.discard(slot)
+        self._by_person.discard(slot)
+        if undecided and undecided[0] == slot:
+            undecided.popleft()
+
+    def _decide(self, undecided: deque[int], success: bool) -> None:
+        """The running episode is over: imitate what a person drove in it, or keep it as experience."""
+        chosen = self._by_person if success else self._experience
+        while undecided:
+            chosen.add(undecided.popleft())
 
     @property
     def steps(self) -> int:
@@ -113,18 +134,18 @@ class Replay:
 
     @property
     def online_size(self) -> int:
-        """Usable transitions of training."""
-        return len(self._online)
+        """Usable transitions sampled as experience: of training, and of demonstrations that failed."""
+        return len(self._experience)
 
     @property
     def demonstration_size(self) -> int:
-        """Usable transitions that a person drove: demonstrations and interventions."""
+        """Transitions that are imitated: demonstrations and interventions of episodes that succeeded."""
         return len(self._by_person)
 
     @property
     def size(self) -> int:
-        """Usable transitions; an intervention counts once."""
-        return len(self._online) + self._by_person.count_from(self._offset)
+        """Transitions that can be sampled; an intervention counts once."""
+        return len(self._experience) + self._by_person.count_from(self._offset)
 
     @property
     def bytes_per_step(self) -> int:
@@ -132,23 +153,23 @@ class Replay:
         return self._rings[0].bytes_per_step
 
     def sample(self, batch: int, rng: np.random.Generator, demonstrations: float = 0.5, max_shift: int = 4) -> Batch:
-        """Draw transitions with replacement, a share of `demonstrations` of them from what a person did.
+        """Draw transitions with replacement, a share of `demonstrations` of them from what is imitated.
 
         Pixels are shifted at random by up to max_shift; of stored features a variant is drawn; observation and next
         observation independently. Raises ValueError when nothing can be sampled.
         """
         share = round(batch * demonstrations)
-        if not len(self._online):
+        if not len(self._experience):
             share = batch
         elif not len(self._by_person):
             share = 0
-        if not len(self._online) and not len(self._by_person):
+        if not len(self._experience) and not len(self._by_person):
             raise ValueError("the replay holds no transition yet")
-        slots = np.concatenate([self._online.draw(rng, batch - share), self._by_person.draw(rng, share)])
+        slots = np.concatenate([self._experience.draw(rng, batch - share), self._by_person.draw(rng, share)])
         return self._batch(slots, share, rng, max_shift)
 
     def person_batch(self, batch: int, rng: np.random.Generator, max_shift: int = 4) -> Batch:
-        """Draw only transitions that a person drove."""
+        """Draw only transitions that are imitated."""
         return self.sample(batch, rng, demonstrations=1.0, max_shift=max_shift)
 
     def _batch(self, slots: np.ndarray, share: int, rng: np.random.Generator, max_shift: int) -> Batch:
@@ -237,6 +258,10 @@ class _Ring:
     def bytes_per_step(self) -> int:
         arrays = (self.frames, self.state, self.action, self.reward, self.done)
         return sum(array.nbytes for array in arrays) // self.capacity
+
+    def continued_by(self, step: Step) -> bool:
+        """Whether the newest step is of the same episode as `step`."""
+        return self._last is not None and (self._last.run_id, self._last.episode) == (step.run_id, step.episode)
 
     def add(self, step: Step, frames: np.ndarray) -> tuple[int, tuple[int, _Last] | None]:
         """Returns the slot, and the slot and kind of the transition that this step completes, if any."""

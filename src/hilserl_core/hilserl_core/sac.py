@@ -160,7 +160,7 @@ class Sac:
         return self.update_critics(batch, self._views(batch), generator)
 
     def imitate(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step of the actor towards what a person did, before it meets the critics."""
+        """One gradient step of the actor by imitation, before it meets the critics."""
         batch = batch.to(self.device)
         views = self._views_after_critics(batch, self._views(batch))
         mean, _ = self._actor(views.for_actor, batch.state)
@@ -192,7 +192,7 @@ class Sac:
         return (values - target).square().mean(1).sum(), values.detach()
 
     def actor_loss(self, batch: Batch, views: Views, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Entropy, minus the smallest critic's value, plus imitation of what a person did."""
+        """Entropy, minus the smallest critic's value, plus imitation."""
         mean, std = self._actor(views.for_actor, batch.state)
         action, log_prob = sample_action(mean, std, noise)
         loss = (self.alpha * log_prob).mean()
@@ -216,7 +216,7 @@ class Sac:
         return (-self.log_alpha.exp() * (log_prob + self.config.target_entropy)).mean()
 
     def _imitation(self, mean: Tensor, batch: Batch) -> Tensor:
-        """Mean squared distance between the actor's mean action and what a person did, over the latter's transitions."""
+        """Mean squared distance between the actor's mean action and the person's, over the transitions to imitate."""
         person = batch.by_person.to(mean.dtype)
         distance = (mean.tanh() - batch.action).square().sum(1)
         return (distance * person).sum() / person.sum().clamp_min(1)

@@ -61,6 +61,11 @@ class Step:
     success: bool
     policy_version: int
 
+    @property
+    def completes_demonstration(self) -> bool:
+        """Whether this step ends a demonstration that succeeded: only those are counted and imitated."""
+        return self.mode == Mode.DEMONSTRATION and self.is_last and self.success
+
 
 def check_step(step: Step, task: TaskSpec) -> None:
     """Raise StepError unless sizes, types and values fit the task.

@@ -187,8 +187,7 @@ class Trainer:
         self.training_steps += owes
         if self.steps_taken > self._resume_after and step.run_id:  # imported demonstrations have none
             self.trained_through = (step.run_id, step.sequence)
-        if step.mode == Mode.DEMONSTRATION and step.is_last and step.success:
-            self.demonstrations += 1
+        self.demonstrations += step.completes_demonstration
         if self.replay is None:
             self._held.append(step)
             self.on_stored()
@@ -225,7 +224,8 @@ class Trainer:
         )
 
     def _begin_pretraining(self) -> None:
-        shown = [step for step in self._held if step.mode == Mode.DEMONSTRATION]
+        succeeded = {(step.run_id, step.episode) for step in self._held if step.completes_demonstration}
+        shown = [step for step in self._held if (step.run_id, step.episode) in succeeded]
         self.normalization = Normalization.from_states(np.stack([step.state for step in shown]), self.task)
         self._pretraining = EncoderPretraining(
             self.policy,

@@ -38,10 +38,25 @@ def make_step(sequence: int, episode: int, index: int, mode: Mode = Mode.TRAININ
 
 
 def episode(first: int, number: int, length: int, terminal: bool, mode: Mode = Mode.TRAINING) -> list[Step]:
-    """`length` actions and a final observation."""
+    """`length` actions and a final observation; one that is terminal succeeded."""
     steps = [make_step(first + index, number, index, mode) for index in range(length)]
-    last = make_step(first + length, number, length, mode, is_last=True, is_terminal=terminal, action=None, reward=None)
-    return [*steps, last]
+    end = {"is_last": True, "is_terminal": terminal, "success": terminal, "action": None, "reward": None}
+    return [*steps, make_step(first + length, number, length, mode, **end)]
+
+
+def with_help(steps: list[Step], *sequences: int) -> list[Step]:
+    """The same steps, of which a person drove some."""
+    return [dataclasses.replace(step, intervention=step.sequence in sequences) for step in steps]
+
+
+def imitated(replay: Replay) -> set[int]:
+    """Sequence numbers of the transitions that are imitated."""
+    return set(drawn(replay, demonstrations=1.0)) if replay.demonstration_size else set()
+
+
+def experience(replay: Replay) -> set[int]:
+    """Sequence numbers of the transitions that are experience."""
+    return set(drawn(replay, demonstrations=0.0)) if replay.online_size else set()
 
 
 def pixel_replay(capacity: int = 100, demonstrations: int = 100) -> Replay:
@@ -104,8 +119,8 @@ def test_interventions_are_in_both_sets_and_evaluation_in_none():
     replay = pixel_replay()
     for step in episode(1, 0, 2, True, Mode.DEMONSTRATION):
         replay.add(step)
-    for step in episode(10, 1, 4, True):
-        replay.add(dataclasses.replace(step, intervention=step.sequence in (11, 12)))
+    for step in with_help(episode(10, 1, 4, True), 11, 12):
+        replay.add(step)
     for step in episode(30, 2, 4, True, Mode.EVALUATION):
         replay.add(step)
     assert set(drawn(replay, demonstrations=1.0)) == {1, 2, 11, 12}
@@ -114,6 +129,54 @@ def test_interventions_are_in_both_sets_and_evaluation_in_none():
     batch = replay.sample(64, np.random.default_rng(1))
     assert batch.by_person.sum() == 32
     assert set(batch.state[batch.by_person][:, 0].int().tolist()) <= {1, 2, 11, 12}
+
+
+@pytest.mark.parametrize("mode", [Mode.DEMONSTRATION, Mode.TRAINING], ids=["demonstration", "intervention"])
+def test_what_a_person_did_in_an_episode_that_failed_is_experience_and_never_imitated(mode):
+    replay = pixel_replay()
+    for step in with_help(episode(1, 0, 3, False, mode), 1, 2, 3) + with_help(episode(10, 1, 3, True, mode), 10, 11, 12):
+        replay.add(step)
+    assert imitated(replay) == {10, 11, 12}
+    assert {1, 2, 3} <= experience(replay) and replay.demonstration_size == 3 and replay.size == 6
+    batch = replay.sample(256, np.random.default_rng(0))
+    assert set(batch.state[batch.by_person][:, 0].int().tolist()) == {10, 11, 12}
+
+
+@pytest.mark.parametrize("mode", [Mode.DEMONSTRATION, Mode.TRAINING], ids=["demonstration", "intervention"])
+def test_what_a_person_does_is_imitated_only_once_its_episode_has_succeeded(mode):
+    replay, steps = pixel_replay(), with_help(episode(1, 0, 3, True, mode), 1, 2, 3)
+    for step in steps[:-1]:
+        replay.add(step)
+        assert replay.demonstration_size == 0
+    replay.add(steps[-1])
+    assert imitated(replay) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("mode", [Mode.DEMONSTRATION, Mode.TRAINING], ids=["demonstration", "intervention"])
+def test_an_episode_that_broke_off_is_not_imitated_with_the_next_one(mode):
+    replay = pixel_replay()
+    for step in with_help(episode(1, 0, 3, True, mode), 1, 2, 3)[:3] + with_help(episode(10, 1, 2, True, mode), 10, 11):
+        replay.add(step)
+    assert imitated(replay) == {10, 11} and {1, 2} <= experience(replay)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    plans=st.lists(st.tuples(st.integers(1, 7), st.booleans(), st.integers(0, 3)), min_size=1, max_size=8),
+    capacity=st.integers(2, 12),
+)
+def test_whatever_the_ring_still_holds_what_is_imitated_succeeded(plans, capacity):
+    """plans: length of an episode, whether it succeeds, and from which index on a person drives."""
+    replay, steps = Replay(TASK, IDENTITY, capacity, 4), []
+    for number, (length, success, begins) in enumerate(plans):
+        first = len(steps) + 1
+        steps += with_help(episode(first, number, length, success), *range(first + begins, first + length))
+    for step in steps:
+        replay.add(step)
+    kept = steps[-capacity:]
+    usable = [a for a, b in itertools.pairwise(kept) if a.episode == b.episode]
+    assert imitated(replay) == {step.sequence for step in usable if step.intervention and plans[step.episode][1]}
+    assert replay.online_size == len(usable)
 
 
 def test_demonstrations_alone_fill_the_batch():

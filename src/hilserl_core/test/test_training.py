@@ -62,6 +62,24 @@ def test_a_failed_demonstration_does_not_count():
     assert trainer.phase is Phase.COLLECTING and trainer.demonstrations == 1
 
 
+def test_pretraining_waits_for_and_imitates_demonstrations_that_succeeded_only():
+    """A failed one in between changes neither the normalisation nor the image encoder that are made of the others."""
+    good = make_steps(training=0)
+    failed = [
+        dataclasses.replace(
+            step, sequence=step.sequence + 100, episode=9, success=False, is_terminal=False, state=step.state + 100,
+            action=None if step.action is None else -step.action,
+        )
+        for step in make_steps(demonstrations=1, training=0, seed=1)
+    ]  # fmt: skip
+    without, with_failed = trained(good), trained([*good[:5], *failed, *good[5:]])
+    assert np.array_equal(with_failed.normalization.state_max, without.normalization.state_max)
+    name = "encoder_critic.image_encoder.image_enc_layers.0.weight"
+    assert torch.equal(with_failed.policy.state_dict()[name], without.policy.state_dict()[name])
+    assert with_failed.replay.demonstration_size == without.replay.demonstration_size == 8
+    assert with_failed.replay.online_size == 4  # for the critics
+
+
 def test_every_received_training_step_owes_utd_updates_exactly():
     trainer = trained(make_steps(training=0), utd_ratio=3)
     counts = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hilserl_core.step import Mode, Step
+from hilserl_core.step import Step
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PublicationSchedule:
             if self._run_id not in (None, step.run_id):
                 self.origin = self._demonstrations = 0
             self._run_id = step.run_id
-        if self._demonstrations and step.mode is Mode.DEMONSTRATION and step.is_last and step.success:
+        if self._demonstrations and step.completes_demonstration:
             self._demonstrations -= 1
             if not self._demonstrations and step.run_id:
                 self.origin = step.sequence
