@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import array
 import math
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -15,7 +17,7 @@ from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
-from hilserl_actor.control_loop import ControlLoop, Outcome, Phase, Teleop
+from hilserl_actor.control_loop import ControlLoop, Outcome, Phase
 from hilserl_actor.metronome import Metronome
 from hilserl_actor.policy_store import PolicyStore
 from hilserl_actor.reading import read_observation, read_teleop
@@ -24,6 +26,7 @@ from hilserl_actor.schedule import CounterFile, Counters, Plan
 from hilserl_actor.sender import StepSender
 from hilserl_actor.settings import ActorParameters
 from hilserl_actor.status import status_message
+from hilserl_actor.teleop import NO_SOURCE, Choice, NewestCommands, Teleop, choose
 from hilserl_core.action import Controller
 from hilserl_core.kinematics import Kinematics
 from hilserl_core.observation import ObservationError
@@ -70,11 +73,13 @@ class ActorNode(BaseNode[ActorParameters]):
         self._last_good_s = time.monotonic()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
 
+        self._sources = [source for source in params.teleop_sources if source != NO_SOURCE]
         parts = [*task.cameras, "joints"]  # the first gives the observation's stamp, which the reward carries too
         if params.lockstep:
-            parts += ["reward", "teleop"] if params.teleop and training else ["reward"]
+            parts += ["reward", *(f"teleop/{source}" for source in self._sources)]
         self._sync = Synchroniser(parts, 0 if params.lockstep else round(0.5e9 * task.tick_s))
-        self._teleop: tuple[float, TeleopCommand] | None = None
+        self._teleop = NewestCommands()
+        self._choice, self._chosen_ns = Choice(), -1  # who drives, and for which observation that was published last
         self._connect()
         client = self.create_client(ResetWorld, "sim/reset") if params.reset == "world" else None
         goal = np.array(task.reset_joints_rad)
@@ -90,14 +95,16 @@ class ActorNode(BaseNode[ActorParameters]):
         params = self.params
         self._command = self.create_publisher(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
         self._status = self.create_publisher(EpisodeStatus, "episode/status", qos.STATUS)
+        self._counted = self.create_publisher(TeleopCommand, "teleop", qos.recorded(qos.TELEOP))
         image_qos = qos.IMAGE if params.lockstep else qos.newest()
         create = self.create_subscription
         self._parts = {"joints": create(JointState, "joint_states", self._on_joints, qos.JOINT_STATES)}
         for camera in self.task.cameras:
             self._parts[camera] = create(Image, f"{camera}/image_raw", partial(self._on_part, camera), image_qos)
         self._parts["reward"] = create(Reward, "reward", self._on_reward, qos.REWARD)
-        if params.teleop and params.mode == "train":
-            self._parts["teleop"] = create(TeleopCommand, "teleop", self._on_teleop, qos.TELEOP)
+        for source in self._sources:
+            topic = f"teleop/{source}"
+            self._parts[topic] = create(TeleopCommand, topic, partial(self._on_teleop, source), qos.TELEOP)
         self.create_subscription(EpisodeEvent, "episode/event", self._on_event, qos.EPISODE_EVENT)
         if params.mode == "train":
             self.create_subscription(StepAck, "steps/ack", self._on_ack, qos.STEPS_ACK)
@@ -131,11 +138,18 @@ class ActorNode(BaseNode[ActorParameters]):
         else:
             self._complain(f"a reward is {message.reward}: it counts as not having come")
 
-    def _on_teleop(self, message: TeleopCommand) -> None:
+    def _on_teleop(self, source: str, message: TeleopCommand) -> None:
         if self.params.lockstep:
-            self._on_part("teleop", message)
+            self._on_part(f"teleop/{source}", message)
         else:
-            self._teleop = (time.monotonic(), message)
+            self._teleop.put(source, self._read_teleop(source, message), time.monotonic())
+
+    def _read_teleop(self, source: str, message: TeleopCommand) -> Teleop | None:
+        try:
+            return read_teleop(message, source, self.task)
+        except ObservationError as error:
+            self._complain(f"{error}: ignored")
+            return None
 
     def _on_event(self, event: EpisodeEvent) -> None:
         if event.kind in (EpisodeEvent.SUCCESS, EpisodeEvent.FAILURE, EpisodeEvent.RERECORD):
@@ -206,20 +220,27 @@ class ActorNode(BaseNode[ActorParameters]):
             self._send(outcome)  # there is time until the command goes out
             if self._loop.in_episode and self._loop.builder.index == 0:
                 self._metronome.begin()
-        outcome.joints = self._loop.act(observation, joints, self._person(parts.get("teleop")))
+        outcome.joints = self._loop.act(observation, joints, self._person(stamp_ns, parts))
         if outcome.joints is not None or not self._loop.in_episode:
             self._sync.use(stamp_ns)
         self._follow(outcome, stamp_ns)
 
-    def _person(self, message: TeleopCommand | None) -> Teleop | None:
-        if message is None and self._teleop is not None:
-            age_s = time.monotonic() - self._teleop[0]
-            message = self._teleop[1] if age_s <= self.params.teleop_timeout_s else None
-        try:
-            return read_teleop(message, self.task)
-        except ObservationError as error:
-            self._complain(f"{error}: ignored")
-            return None
+    def _person(self, stamp_ns: int, parts: dict[str, Any]) -> Teleop | None:
+        """What the person wants for this observation; published as `teleop`, once."""
+        if self.params.lockstep:
+            commands = {source: self._read_teleop(source, parts[f"teleop/{source}"]) for source in self._sources}
+        else:
+            commands = self._teleop.at(time.monotonic(), self.params.teleop_timeout_s)
+        self._choice = choose(commands)
+        teleop = self._choice.teleop
+        if stamp_ns != self._chosen_ns:
+            self._chosen_ns = stamp_ns
+            message = TeleopCommand(active=teleop is not None)
+            message.header.stamp = to_stamp(stamp_ns)
+            if teleop is not None:
+                message.action = array.array("f", teleop.action.tobytes())
+            self._counted.publish(message)
+        return teleop
 
     def _follow(self, outcome: Outcome, stamp_ns: int | None = None) -> None:
         """Carry out what the loop asks for."""
@@ -315,7 +336,7 @@ class ActorNode(BaseNode[ActorParameters]):
 
     def _publish_status(self, stamp_ns: int | None) -> None:
         stamp = self.get_clock().now().to_msg() if stamp_ns is None else to_stamp(stamp_ns)
-        self._status.publish(status_message(stamp, self._loop, self._store, self._sender))
+        self._status.publish(status_message(stamp, self._loop, self._store, self._sender, self._choice.conflict))
 
     def close(self) -> None:
         """Everything taken so far is on disk when the node ends."""

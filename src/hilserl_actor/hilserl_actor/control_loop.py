@@ -11,6 +11,7 @@ import numpy as np
 
 from hilserl_actor.episode import EpisodeBuilder
 from hilserl_actor.schedule import Counters, Plan
+from hilserl_actor.teleop import Teleop
 from hilserl_core.action import Controller
 from hilserl_core.step import Mode, Observation, Step
 from hilserl_core.task import TaskSpec
@@ -38,14 +39,6 @@ class Policy(Protocol):
 
     def act(self, observation: Observation, sequence: int, deterministic: bool) -> np.ndarray:
         """An action, (A,) float32 in [-1, 1]."""
-
-
-@dataclass(frozen=True)
-class Teleop:
-    """What the person wants at one instant; action (A,) in [-1, 1] when active."""
-
-    active: bool
-    action: np.ndarray | None = None
 
 
 @dataclass

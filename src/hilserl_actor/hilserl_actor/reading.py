@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hilserl_actor.control_loop import Teleop
+from hilserl_actor.teleop import Teleop
 from hilserl_core.kinematics import Kinematics
 from hilserl_core.observation import ObservationError, network_image, state_vector
 from hilserl_core.step import Observation
@@ -38,10 +38,10 @@ def read_observation(
     return Observation(stamp_ns, state, images), joints
 
 
-def read_teleop(message: TeleopCommand | None, task: TaskSpec) -> Teleop | None:
-    """What the person wants, None when nobody drives. Raises ObservationError for an action of another size."""
-    if message is None or not message.active:
-        return None
+def read_teleop(message: TeleopCommand, source: str, task: TaskSpec) -> Teleop:
+    """What a source of teleop wants. Raises ObservationError for an action of another size."""
+    if not message.active:
+        return Teleop(False)
     if len(message.action) != task.action_size:
-        raise ObservationError(f"teleop sends {len(message.action)} numbers, expected {task.action_size}")
+        raise ObservationError(f"teleop/{source} sends {len(message.action)} numbers, expected {task.action_size}")
     return Teleop(True, np.array(message.action, np.float32))

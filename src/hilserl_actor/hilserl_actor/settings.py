@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hilserl_actor.teleop import NO_SOURCE, SOURCES
 from hilserl_ros.parameters import parameter
 
 
@@ -42,7 +43,12 @@ class ActorParameters:
     )
     wait_for_recorder: bool = parameter(False, "Begin only when a node called recorder takes the steps: no episode is missed.")
     lockstep: bool = parameter(False, "Answer every simulated observation exactly once and wait for what it needs.")
-    teleop: bool = parameter(True, "Whether a person (leader arm, gamepad, scripted operator) may take over.")
+    teleop_sources: tuple[str, ...] = parameter(
+        SOURCES,
+        "Who may take over: each publishes on teleop/<source>, and of two that drive the first in the order of the default "
+        "counts; none: nobody. In lockstep each of them must answer every observation.",
+        choices=(*SOURCES, NO_SOURCE),
+    )
     reset: str = parameter(
         "joints", "How an episode begins: the simulator resets its world, or the arm moves to task.reset_joints_rad.",
         choices=("world", "joints"),

@@ -12,8 +12,8 @@ from hilserl_core.step import Mode
 from hilserl_interfaces.msg import EpisodeStatus
 
 
-def status_message(stamp: Time, loop: ControlLoop, store: PolicyStore, sender: StepSender) -> EpisodeStatus:
-    """What the actor is doing."""
+def status_message(stamp: Time, loop: ControlLoop, store: PolicyStore, sender: StepSender, conflict: str = "") -> EpisodeStatus:
+    """What the actor is doing. conflict: a sentence about two sources of teleop that drive at once, '' when there are none."""
     counters = loop.counters
     done, successes, steps = {
         Mode.DEMONSTRATION: (counters.demonstration_attempts, counters.demonstrations, counters.demonstration_steps),
@@ -24,7 +24,7 @@ def status_message(stamp: Time, loop: ControlLoop, store: PolicyStore, sender: S
         run_id=counters.run_id,
         mode=int(loop.mode),
         phase=int(loop.phase),
-        text=loop.text,
+        text="; ".join(text for text in (loop.text, conflict) if text),
         episode=counters.episode,
         intervention=loop.intervention,
         success=loop.last_episode_success,

@@ -43,7 +43,7 @@ class _Station:
         self._joints = create(JointState, "joint_states", qos.JOINT_STATES)
         self._image = create(Image, "wrist/image_raw", qos.IMAGE)
         self._reward = create(Reward, "reward", qos.REWARD)
-        self._teleop = create(TeleopCommand, "teleop", qos.TELEOP)
+        self._teleop = create(TeleopCommand, "teleop/leader", qos.TELEOP)
         self.event = create(EpisodeEvent, "episode/event", qos.EPISODE_EVENT)
         self.ack = create(StepAck, "steps/ack", qos.STEPS_ACK)
         self.status, self.commands, self.steps = EpisodeStatus(), [], []
@@ -175,7 +175,8 @@ def test_a_reset_moves_the_joints_straight_to_the_reset_pose_whatever_kinematic_
 @pytest.mark.parametrize("unseen", ["", "wrist", "service"])
 def test_in_lockstep_it_starts_again_only_where_a_publisher_or_the_world_is_not_even_seen(tmp_path, unseen):
     domain = int(os.environ.get("ROS_DOMAIN_ID", "0")) + 2
-    changed = ("lockstep:=true", "reset:=world", f"folder:={tmp_path}", "observation_timeout_s:=2.0")
+    changed = ("lockstep:=true", "reset:=world", "teleop_sources:=[leader]", "observation_timeout_s:=2.0")
+    changed += (f"folder:={tmp_path}",)
     words = [word for text in (*ARGUMENTS, *changed) for word in ("-p", text)]
     command = [str(Path(get_package_prefix("hilserl_actor")) / "lib/hilserl_actor/actor_node"), "--ros-args", *words]
     station = _Station(domain)

@@ -6,8 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hilserl_actor.control_loop import ControlLoop, Phase, Teleop
+from hilserl_actor.control_loop import ControlLoop, Phase
 from hilserl_actor.schedule import CounterFile, Counters, Plan, Spooled, after_restart, world_seed
+from hilserl_actor.teleop import Teleop
 from hilserl_core.action import Command
 from hilserl_core.step import Mode, Observation, check_step
 from hilserl_core.task import TaskSpec

@@ -9,15 +9,14 @@ from hilserl_interfaces.msg import TeleopCommand
 
 
 def test_a_person_who_does_not_drive_says_nothing():
-    assert read_teleop(None, TaskSpec()) is None
-    assert read_teleop(TeleopCommand(active=False, action=[1.0] * 4), TaskSpec()) is None
+    assert not read_teleop(TeleopCommand(active=False, action=[1.0] * 4), "leader", TaskSpec()).active
 
 
 def test_a_person_drives_with_the_tasks_action():
-    teleop = read_teleop(TeleopCommand(active=True, action=[0.5, 0.0, -1.0, 0.25]), TaskSpec())
+    teleop = read_teleop(TeleopCommand(active=True, action=[0.5, 0.0, -1.0, 0.25]), "leader", TaskSpec())
     assert teleop.active and np.array_equal(teleop.action, np.array([0.5, 0.0, -1.0, 0.25], np.float32))
 
 
 def test_an_action_of_another_size_is_named():
-    with pytest.raises(ObservationError, match="teleop sends 3 numbers, expected 4"):
-        read_teleop(TeleopCommand(active=True, action=[0.0] * 3), TaskSpec())
+    with pytest.raises(ObservationError, match="teleop/leader sends 3 numbers, expected 4"):
+        read_teleop(TeleopCommand(active=True, action=[0.0] * 3), "leader", TaskSpec())

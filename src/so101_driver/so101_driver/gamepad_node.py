@@ -48,7 +48,7 @@ class GamepadNode(BaseNode[GamepadParameters]):
             self._command = create(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
             self._controller = Controller(self.task, Kinematics(urdf_path(), self.task.joints))
         elif params.mode == "teleop":
-            self._teleop = create(TeleopCommand, "teleop", qos.recorded(qos.TELEOP))
+            self._teleop = create(TeleopCommand, f"teleop/{self.get_name()}", qos.recorded(qos.TELEOP))
         if params.mode != "events":
             self.create_subscription(JointState, "joint_states", self._on_robot, qos.JOINT_STATES)
         if params.device == _JOY:

@@ -67,7 +67,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
         if self.params.mode == "mirror":
             self._command = self.create_publisher(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
         else:
-            self._teleop = self.create_publisher(TeleopCommand, "teleop", qos.recorded(qos.TELEOP))
+            self._teleop = self.create_publisher(TeleopCommand, "teleop/leader", qos.recorded(qos.TELEOP))
             self.create_subscription(JointTrajectory, "joint_command", self._on_command, qos.JOINT_COMMAND)
         self.create_subscription(JointState, "joint_states", self._on_robot, qos.JOINT_STATES)
         self.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.STATUS)

@@ -58,7 +58,7 @@ class Station(Rig):
         self.joy = self.node.create_publisher(Joy, "joy", qos.JOY)
         self.state = self.node.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
         subscribe = self.node.create_subscription
-        subscribe(TeleopCommand, "teleop", lambda message: setattr(self, "teleop", message), qos.TELEOP)
+        subscribe(TeleopCommand, "teleop/gamepad", lambda message: setattr(self, "teleop", message), qos.TELEOP)
         subscribe(EpisodeEvent, "episode/event", self.events.append, qos.EPISODE_EVENT)
         subscribe(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
 
@@ -147,7 +147,7 @@ def test_without_an_actor_a_held_stick_moves_the_arm_and_letting_go_stops_it(sta
 
         station.held = ([0.7, 0.0, 0.0], [0, 0, 0])  # the stick alone
         station.until(station.more(50), "joints")
-        assert not station.commands and station.node.count_publishers("teleop") == 0
+        assert not station.commands and station.node.count_publishers("teleop/gamepad") == 0
         begin = place()
         station.held = ([0.7, 0.0, 0.0], [1, 0, 0])
         station.until(lambda: place()[1] > begin[1] + 0.05, "the arm 5 cm to the left")
@@ -171,7 +171,7 @@ def test_beside_a_leader_it_only_says_what_an_episode_was(station):
     station.held = ([0.0, -1.0, 0.0], [1, 1, 0])
     station.until(lambda: station.events, "an event")
     assert station.events[0].kind == EpisodeEvent.SUCCESS
-    assert station.node.count_publishers("teleop") == 0 and station.teleop is None
+    assert station.node.count_publishers("teleop/gamepad") == 0 and station.teleop is None
 
 
 def test_a_wrong_mapping_is_said_in_one_sentence(station):

@@ -56,7 +56,7 @@ class Station(Rig):
         self.episode = self.node.create_publisher(EpisodeStatus, "episode/status", qos.STATUS)
         subscribe = self.node.create_subscription
         subscribe(JointState, "leader/joint_states", lambda message: setattr(self, "joints", message), qos.JOINT_STATES)
-        subscribe(TeleopCommand, "teleop", lambda message: setattr(self, "teleop", message), qos.TELEOP)
+        subscribe(TeleopCommand, "teleop/leader", lambda message: setattr(self, "teleop", message), qos.TELEOP)
         subscribe(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
 
     def _note(self, message: DiagnosticArray) -> None:
@@ -143,7 +143,7 @@ def test_mirrored_the_robot_is_told_the_leaders_joints_while_the_person_drives(s
     heard = station.node.create_subscription(JointTrajectory, "joint_command", station.commands.append, qos.JOINT_COMMAND)
     station.start("mode:=mirror", "handover.follower_timeout_s:=2.0")
     station.until(station.near(ROBOT), "the leader at the robot's pose")
-    assert not station.commands and station.node.count_publishers("teleop") == 0 and heard
+    assert not station.commands and station.node.count_publishers("teleop/leader") == 0 and heard
     assert station.set_free(True).success
     station.arm.obstruct(1, -0.7, -0.7)
     station.until(lambda: bool(station.commands), "a command")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scripted person as a node: sees joints and cube, answers every observation with a `teleop` command."""
+"""The scripted person as a node: sees joints and cube, answers every observation with a `teleop/operator` command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OperatorParameters:
 
 
 class OperatorNode(BaseNode[OperatorParameters]):
-    """Publishes `teleop` with the stamp of the observation it answers, inactive while the person keeps hands off."""
+    """Publishes `teleop/operator` with the stamp of the observation it answers, inactive while the person keeps hands off."""
 
     def __init__(self) -> None:
         super().__init__("operator", OperatorParameters, {"person.": OperatorConfig})
@@ -42,7 +42,7 @@ class OperatorNode(BaseNode[OperatorParameters]):
         self._episode: tuple[str, int] | None = None
         self._gave_up = False
         self._answer: TeleopCommand | None = None
-        self._teleop = self.create_publisher(TeleopCommand, "teleop", qos.recorded(qos.TELEOP))
+        self._teleop = self.create_publisher(TeleopCommand, "teleop/operator", qos.recorded(qos.TELEOP))
         self._event = self.create_publisher(EpisodeEvent, "episode/event", qos.EPISODE_EVENT)
         self.create_subscription(EpisodeStatus, "episode/status", self._on_status, qos.STATUS)
         self.create_subscription(JointState, "joint_states", self._on_joints, qos.JOINT_STATES)

@@ -45,7 +45,7 @@ class Station:
         self.watch(JointState, "joint_states", qos.JOINT_STATES)
         self.watch(Image, "wrist/image_raw", qos.IMAGE)
         self.watch(Reward, "reward", qos.REWARD)
-        self.watch(TeleopCommand, "teleop", qos.TELEOP)
+        self.watch(TeleopCommand, "teleop/operator", qos.TELEOP)
         self.watch(Clock, "/clock", qos.newest(10), lambda message: message.clock)
         self.command = self.node.create_publisher(JointTrajectory, "joint_command", qos.JOINT_COMMAND)
         self.status = self.node.create_publisher(EpisodeStatus, "episode/status", qos.STATUS)
@@ -171,7 +171,7 @@ def test_the_operator_demonstrates_through_teleop_the_same_way_each_time(start, 
         station.say(EpisodeStatus.RUNNING, stamp, episode)
         actions = []
         for _ in range(TASK.max_ticks):
-            joints, reward, teleop = station.observe(stamp, "joint_states", "reward", "teleop")
+            joints, reward, teleop = station.observe(stamp, "joint_states", "reward", "teleop/operator")
             if reward.success:
                 assert reward.reward == TASK.success_reward
                 assert not teleop.active
