@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # The environment of the workspace that scripts/setup made. Source it from bash: source scripts/env.bash
 _reach_grasp_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# An installed ROS 2 must not mix with the one in .venv.
-unset PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION
+# An installed ROS 2 must not mix with the one in .venv. The last one is the mark of its wheels that LD_LIBRARY_PATH is set, which a
+# Python of .venv leaves to what it starts.
+unset PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION \
+  _ROS_WHEELS_BOOTSTRAP_COMPLETE
 case ":$PATH:" in
   *":$_reach_grasp_root/.venv/bin:"*) ;;
   *) export PATH="$_reach_grasp_root/.venv/bin:$PATH" ;;

@@ -226,3 +226,15 @@ def test_the_environment_leaves_another_ros_behind():
     assert done.returncode == 0, done.stderr
     assert "/opt/ros/other" not in done.stdout
     assert done.stdout.splitlines()[-1] == "LOCALHOST"
+
+
+def test_the_command_can_be_called_from_a_python_of_the_environment():
+    """Such a Python leaves its library path and the mark that it is set to what it calls; env.bash takes away both or neither."""
+    bare = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin"}
+    call = f"import subprocess, sys; sys.exit(subprocess.run(['{ROOT}/.venv/bin/reach-grasp', 'doctor', '--help']).returncode)"
+    done = subprocess.run([f"{ROOT}/.venv/bin/python", "-c", call], env=bare, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    command = f"source {ROOT}/scripts/env.bash; python -c 'import rclpy.node'"
+    marked = bare | {"_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1", "LD_LIBRARY_PATH": "/nowhere"}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], env=marked, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
