@@ -26,13 +26,17 @@ class Fault(Enum):
 class Answers:
     """The answers to one question, expected in the order of `servos`, each with `size` bytes of data.
 
-    found: data by servo. faults: by servo, one for each that gave nothing to use; final after `finish`.
+    found: data by servo. statuses: the error byte of each of these answers. faults: by servo, one for each that gave nothing to
+    use; final after `finish`. echoed: `echo`, the question as it was sent, came back in front of the answers and was passed over.
     """
 
-    def __init__(self, servos: Sequence[int], size: int) -> None:
+    def __init__(self, servos: Sequence[int], size: int, echo: bytes = b"") -> None:
+        """echo: what an adapter may send back that hears its own sender; empty where it does not."""
         self.found: dict[int, bytes] = {}
+        self.statuses: dict[int, int] = {}
+        self.echoed = False
         self.faults: dict[int, Fault] = {}
-        self._servos, self._size = list(servos), size
+        self._servos, self._size, self._echo = list(servos), size, echo
         self._buffer = bytearray()
         self._taken = 0  # bytes in front of the buffer's first, since the question
         self._damaged: tuple[int, int] | None = None  # servo, and where its packet should have ended
@@ -50,6 +54,8 @@ class Answers:
 
     def finish(self) -> None:
         """No more will come: name what is wrong with those that are missing."""
+        self._echo = b""
+        self.feed(b"")
         while self._servos and len(self._buffer) >= 4:  # behind an unfinished packet may stand a finished one
             self._note(Fault.SHORT)
             self._drop(1)
@@ -67,6 +73,8 @@ class Answers:
             self._drop(max(0, len(self._buffer) - 1))
             return False
         self._drop(start)
+        if self._echo and self._echo.startswith(begin := bytes(self._buffer[: len(self._echo)])):
+            return self._pass_echo(len(begin))
         if len(self._buffer) < 4:
             return False
         servo, length = self._buffer[2], self._buffer[3]
@@ -86,6 +94,14 @@ class Answers:
         self._take(servo, packet)
         return True
 
+    def _pass_echo(self, come: int) -> bool:
+        """Take the echo off the buffer once all of it has come; False while it has not."""
+        if come < len(self._echo):
+            return False
+        self.echoed, self._echo = True, b""
+        self._drop(come)
+        return True
+
     def _stranger(self, length: int) -> bool:
         """Whether a packet of another length is here and whole: then it answers another question."""
         body = self._buffer[2 : length + 3]
@@ -103,7 +119,7 @@ class Answers:
                 self.faults.setdefault(silent, Fault.NO_ANSWER)
             self._servos = self._servos[place + 1 :]
             self.faults.pop(servo, None)
-            self.found[servo] = packet[5:-1]
+            self.found[servo], self.statuses[servo] = packet[5:-1], packet[4]
         self._drop(len(packet))
 
     def _note(self, fault: Fault, servo: int | None = None) -> None:

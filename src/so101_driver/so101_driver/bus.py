@@ -26,7 +26,7 @@ _STATE = span("Present_Position", "Present_Velocity")
 # asked again and again therefore has lengths that tell: up to so many bytes more than needed, in turn.
 _STATE_LENGTHS = 4
 _HEALTH = span("Torque_Enable", "Present_Current")
-_READ, _WRITE, _PING = 2, 3, 1
+_READ, _WRITE = 2, 3
 _QUIET_S = 0.03
 _CHUNK = 256
 _PATIENCE_S = 0.05
@@ -79,6 +79,8 @@ class Bus:
     """Six servos on a serial port. Not for use from several threads at once.
 
     reply_timeout_s: how long an answer may take beyond its time on the wire. retries: further tries after the first.
+    statuses: by servo, every bit that stood in the error byte of an answer. echoes: whether the adapter hears its own sender, so
+    that every packet comes back before its answer and is passed over; None before that is known.
     Every method that talks raises PortLostError when the port has gone.
     """
 
@@ -95,6 +97,8 @@ class Bus:
         self._clock = clock
         self.port_name, self.ids, self.retries = port, tuple(ids), retries
         self.faults: Counter[tuple[int, Fault]] = Counter()
+        self.statuses: dict[int, int] = {}
+        self.echoes: bool | None = None
         self._samples: dict[int, Sample] = {}
         self._port = Port(port, reply_timeout_s)
         self._packets = PacketHandler(0)
@@ -149,8 +153,9 @@ class Bus:
         self.close()
 
     def ping(self, servo: int) -> bool:
-        """Whether a servo answers."""
-        return self._ask([servo], self._frame(servo, _PING), 0).get(servo) is not None
+        """Whether a servo answers: with its id, since an echo of Feetech's ping could pass for an answer to it."""
+        found = register("ID")
+        return servo in self._ask([servo], self._frame(servo, _READ, found.address, found.size), found.size)
 
     def read(self, servo: int, name: str) -> int:
         """A register's value. Raises NoAnswerError after all tries."""
@@ -273,11 +278,18 @@ class Bus:
     def _collect(self, servos: Sequence[int], size: int) -> dict[int, bytes]:
         """The good answers by servo; what is wrong with the others is counted."""
         self._port.setPacketTimeout(len(servos) * (FRAME + size))
-        answers = Answers(servos, size)
+        sent = self._port.sent
+        answers = Answers(servos, size, b"" if self.echoes is False else sent)
         while not answers.complete and (data := self._port.readPort(_CHUNK)):
             answers.feed(data)
         answers.finish()
         self.faults.update(answers.faults.items())
+        for servo, status in answers.statuses.items():
+            self.statuses[servo] = self.statuses.get(servo, 0) | status
+        if answers.echoed:
+            self.echoes = True
+        elif self.echoes is None and answers.found and (sent[2] not in servos or sent[3] != size + 2):
+            self.echoes = False  # this question could not pass for an answer to it, and did not come back
         return answers.found
 
     def _free(self) -> None:

@@ -14,6 +14,7 @@ from so101_driver.follower import Follower
 from so101_driver.handover import State
 from so101_driver.leader import Leader
 from so101_driver.pace import Pace
+from so101_driver.registers import status_text
 
 _Faults = Counter[tuple[int, Fault]]
 
@@ -77,7 +78,7 @@ def _servos(name: str, heard: Mapping[int, Health], faults: _Faults) -> list[Dia
             **{fault.value: count for (which, fault), count in faults.items() if which == servo},
         }
         level = DiagnosticStatus.WARN if health.status else DiagnosticStatus.OK
-        found.append(_status(f"{name}: servo {servo}", level, f"status {health.status}", values))
+        found.append(_status(f"{name}: servo {servo}", level, f"status {health.status} ({status_text(health.status)})", values))
     return found
 
 

@@ -17,10 +17,10 @@ from so101_driver.calibration import Calibration
 from so101_driver.connection import UNPLUGGED, Connection
 from so101_driver.errors import BusError, NoAnswerError, PortLostError
 from so101_driver.limits import Limits
+from so101_driver.registers import OVERLOAD
 from so101_driver.safety import Safety
 from so101_driver.safety_config import SafetyConfig
 
-_OVERLOAD = 32  # bit of Status
 _HEADROOM = 1.25  # a servo may be this much faster than its goals, to catch up
 
 
@@ -193,7 +193,7 @@ class Follower:
             {joint: item.load for joint, item in health.items()},
             {joint: item.temperature_c for joint, item in health.items()},
             {joint: item.voltage_v for joint, item in health.items()},
-            frozenset(joint for joint, item in health.items() if item.status & _OVERLOAD),
+            frozenset(joint for joint, item in health.items() if item.status & OVERLOAD),
         )
 
     def _homeward(self, now_s: float) -> Command | None:

@@ -32,6 +32,7 @@ class Port(PortHandler):
         self.reply_timeout_s = reply_timeout_s
         self.latest_s = math.inf  # until when answers are waited for at most, on the steady clock
         self.late_bytes = 0
+        self.sent = b""  # the last packet
         self._deadline_s = 0.0
 
     def open(self) -> None:
@@ -97,8 +98,9 @@ class Port(PortHandler):
 
     def writePort(self, packet: list[int]) -> int:
         """Send; the number of bytes sent."""
+        self.sent = bytes(packet)
         with self._watched():
-            return os.write(self.ser.fileno(), bytes(packet))
+            return os.write(self.ser.fileno(), self.sent)
 
     def setPacketTimeout(self, packet_length: int) -> None:
         """The answer of so many bytes is due from now on."""

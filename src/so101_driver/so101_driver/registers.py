@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 MODEL_NUMBER = 777
 COUNTS = 4096  # positions of one turn
+OVERLOAD = 32
+STATUS_BITS = {
+    1: "input voltage", 2: "position sensor", 4: "overheated", 8: "too much current", OVERLOAD: "overload"
+}  # fmt: skip
+"""Bits of Status, which stand in the error byte of every answer too."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,13 @@ def span(first: str, last: str) -> tuple[int, int]:
     """Address and length of what lies between two registers, both included."""
     start, end = register(first), register(last)
     return start.address, end.address + end.size - start.address
+
+
+def status_text(status: int) -> str:
+    """The bits of a Status, in words; `well` for 0."""
+    known = [text for bit, text in STATUS_BITS.items() if status & bit]
+    unknown = [f"bit {bit}" for bit in range(8) if status & 1 << bit and 1 << bit not in STATUS_BITS]
+    return ", ".join(known + unknown) or "well"
 
 
 def pick(name: str, data: bytes, address: int) -> int:

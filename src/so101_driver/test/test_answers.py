@@ -78,6 +78,32 @@ def test_a_late_answer_to_another_question_is_none_to_this_one():
     assert read(late + b"".join(STREAM)).found == THREE
 
 
+READ = b"\xff\xff\x01\x04\x02\x03\x02\xf3"  # two bytes from address 3, whose echo looks like an answer of two bytes
+
+
+@given(st.integers(1, 20), st.binary(max_size=5))
+def test_an_echo_of_the_question_is_passed_over_however_it_is_cut_and_whatever_stands_before_it(piece, noise):
+    answers, stream = Answers([1], 2, READ), noise + READ + packet(1, b"\x09\x03", 32)
+    for start in range(0, len(stream), piece):
+        answers.feed(stream[start : start + piece])
+    answers.finish()
+    assert answers.found == {1: b"\x09\x03"} and answers.statuses == {1: 32} and answers.echoed
+
+
+@pytest.mark.parametrize("come", [len(READ), 5])
+def test_an_echo_alone_is_no_answer(come):
+    answers = Answers([1], 2, READ)
+    answers.feed(READ[:come])
+    answers.finish()
+    assert not answers.found and list(answers.faults) == [1]
+
+
+def test_an_adapter_known_not_to_echo_may_answer_what_was_asked():
+    answers = Answers([1], 2)
+    answers.feed(READ)
+    assert answers.found == {1: b"\x03\x02"} and not answers.echoed
+
+
 def test_a_late_answer_does_not_end_the_wait_for_the_right_one():
     answers = Answers([1], 0)
     answers.feed(packet(6, b""))

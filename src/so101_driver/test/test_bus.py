@@ -182,6 +182,51 @@ def test_a_status_of_a_servo_does_not_make_its_answer_wrong(bus, emulator):
     assert bus.read_state().fresh and bus.read_health().status == 1
 
 
+def test_an_adapter_that_hears_its_own_sender_is_read_correctly(bus, emulator):
+    """It echoes: whatever is sent comes back before the answer (what a half-duplex adapter does whose receiver is left on)."""
+    emulator.faults.change(echo=1)
+    assert bus.read(1, "Model_Number") == 777 and bus.read(1, "Homing_Offset") == 0 and bus.echoes
+    bus.write(3, "Homing_Offset", -77)
+    assert bus.read(3, "Homing_Offset") == -77
+    bus.write(3, "Homing_Offset", 0)
+    for number in range(5):
+        bus.write_goals(dict.fromkeys(IDS, 2000 + number))
+        cycle = bus.read_state()
+        assert cycle.fresh and {sample.position for sample in cycle.samples.values()} == {2047}
+        assert bus.read(6, "Goal_Position") == 2000 + number and bus.read_health().voltage_v == 7.4
+    bus.check()
+    emulator.faults.change(dead=(4,))
+    assert not bus.ping(4) and bus.silent() == (4,) and bus.read_state().missing == (4,)
+    with pytest.raises(NoAnswerError):
+        bus.read(4, "Model_Number")
+    with pytest.raises(NoAnswerError):
+        bus.write(4, "Torque_Enable", 1)
+
+
+def test_an_adapter_that_does_not_echo_is_known_by_its_first_answer(bus, emulator):
+    assert bus.echoes is None and bus.ping(1) and bus.echoes is False
+    emulator.servo(2).memory.put(3, 2 << 8 | 3, 2)  # what it reads is what was asked, byte for byte
+    emulator.servo(2).memory.put(19, 0)
+    assert bus.read(2, "Model_Number") == 515
+
+
+def test_an_echo_is_told_from_answers_that_get_lost(bus, emulator):
+    emulator.faults.change(echo=1, lost=0.3, corrupted=0.1, seed=3)
+    for _ in range(200):
+        cycle = bus.read_state()
+        assert {cycle.samples[servo].position for servo in IDS if servo not in cycle.missing} <= {2047}
+        bus.write_goals(dict.fromkeys(IDS, 2047))
+    assert bus.echoes
+
+
+def test_what_stood_in_the_error_byte_of_an_answer_is_kept(bus, emulator):
+    emulator.faults.change(supply_v=3.0)
+    bus.read(2, "ID")
+    emulator.faults.change(supply_v=7.4)
+    bus.read(2, "ID"), bus.read(3, "ID")
+    assert bus.statuses == {2: 1, 3: 0}
+
+
 def test_a_port_that_is_not_there_is_said():
     with pytest.raises(PortMissingError, match=r"there is no serial port /dev/ttyNONE .*; plug the arm's USB cable in"):
         Bus("/dev/ttyNONE").open()

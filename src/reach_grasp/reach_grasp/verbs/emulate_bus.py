@@ -28,7 +28,7 @@ class EmulateBus:
             metavar="LIST",
             help="What goes wrong, for example lost=0.05,corrupted=0.01,dead=4. lost, lost_requests, corrupted, truncated and "
             "delayed are probabilities of a packet; delay_s says how late; dead and hot are ids of servos (5+6); hot_c is the "
-            "temperature of those; supply_v is the supply; seed makes it repeatable.",
+            "temperature of those; supply_v is the supply; echo=1 sends every byte back first; seed makes it repeatable.",
         )
         parser.add_argument("--baud", type=int, default=1_000_000, help="Bits per second on the wire; 0: no delays at all.")
         parser.add_argument(

@@ -201,6 +201,9 @@ class BusEmulator:
                 continue
             data = os.read(master, 4096)
             come = time.monotonic()
+            if self.faults.settings.echo:
+                os.write(master, data)
+                self.sent_bytes += len(data)
             for request in reader.feed(data):
                 answer, delay = self.handle(request)
                 if answer:

@@ -17,7 +17,8 @@ class FaultError(ValueError):
 class FaultSettings:
     """Probabilities are per answer of a servo, `lost_requests` per packet to the servos.
 
-    dead: ids that never answer. hot: ids whose temperature is `hot_c`. supply_v: what the bus is fed with.
+    dead: ids that never answer. hot: ids whose temperature is `hot_c`. supply_v: what the bus is fed with. echo: 1 for an adapter
+    that hears its own sender, so that every byte comes back before the answer.
     """
 
     lost: float = 0.0
@@ -30,6 +31,7 @@ class FaultSettings:
     hot: tuple[int, ...] = ()
     hot_c: int = 75
     supply_v: float = 7.4
+    echo: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -55,7 +57,7 @@ def parse_faults(text: str) -> FaultSettings:
 
 
 def _example(name: str) -> str:
-    return {"dead": "4", "hot": "5+6", "seed": "1", "hot_c": "75", "supply_v": "4.5", "delay_s": "0.02"}.get(name, "0.05")
+    return {"dead": "4", "hot": "5+6", "seed": "1", "hot_c": "75", "supply_v": "4.5", "echo": "1", "delay_s": "0.02"}.get(name, "0.05")
 
 
 class Faults:
