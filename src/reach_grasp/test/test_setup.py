@@ -229,7 +229,7 @@ def test_the_environment_leaves_another_ros_behind():
 
 
 def test_the_command_can_be_called_from_a_python_of_the_environment():
-    """Such a Python leaves its library path and the mark that it is set to what it calls; env.bash takes away both or neither."""
+    """Such a Python leaves its library path, and the mark that it is set, to what it calls: env.bash takes away both."""
     bare = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin"}
     call = f"import subprocess, sys; sys.exit(subprocess.run(['{ROOT}/.venv/bin/reach-grasp', 'doctor', '--help']).returncode)"
     done = subprocess.run([f"{ROOT}/.venv/bin/python", "-c", call], env=bare, capture_output=True, text=True)

@@ -27,7 +27,7 @@ class Answers:
     """The answers to one question, expected in the order of `servos`, each with `size` bytes of data.
 
     found: data by servo. statuses: the error byte of each of these answers. faults: by servo, one for each that gave nothing to
-    use; final after `finish`. echoed: `echo`, the question as it was sent, came back in front of the answers and was passed over.
+    use; final after `finish`. echoed: the question came back in front of the answers, and was passed over.
     """
 
     def __init__(self, servos: Sequence[int], size: int, echo: bytes = b"") -> None:

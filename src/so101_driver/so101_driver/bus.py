@@ -79,8 +79,8 @@ class Bus:
     """Six servos on a serial port. Not for use from several threads at once.
 
     reply_timeout_s: how long an answer may take beyond its time on the wire. retries: further tries after the first.
-    statuses: by servo, every bit that stood in the error byte of an answer. echoes: whether the adapter hears its own sender, so
-    that every packet comes back before its answer and is passed over; None before that is known.
+    statuses: by servo, every bit that stood in the error byte of an answer. echoes: whether the adapter hears its own sender:
+    every packet then comes back before its answer, and is passed over. None before that is known.
     Every method that talks raises PortLostError when the port has gone.
     """
 

@@ -20,6 +20,7 @@ from so101_driver.registers import COUNTS, register
 
 GRIPPER = JOINTS[-1]
 _COUNTS_PER_RAD = (COUNTS - 1) / (2 * math.pi)  # LeRobot takes a turn for 4095 counts
+KINDS = ("follower", "leader")
 _FOLDERS = {
     "follower": ("robots/so_follower", "robots/so101_follower"),
     "leader": ("teleoperators/so_leader", "teleoperators/so101_leader"),
@@ -73,6 +74,11 @@ def calibration_folder(kind: str) -> Path:
     return _root() / _FOLDERS[kind][0]
 
 
+def calibration_files(kind: str) -> list[Path]:
+    """Every file of `follower` or `leader` arms, at its place of today or of older versions of LeRobot."""
+    return [file for folder in _FOLDERS[kind] for file in sorted((_root() / folder).glob("*.json"))]
+
+
 def find_calibration(kind: str, name: str) -> Path:
     """The file of an arm, at its place of today or of older versions of LeRobot. Raises CalibrationError when there is none.
 
@@ -84,7 +90,7 @@ def find_calibration(kind: str, name: str) -> Path:
     for place in places:
         if place.is_file():
             return place
-    cure = f"run 'reach-grasp calibrate {kind}'"
+    cure = f"calibrate it with 'reach-grasp calibrate {kind} --port PORT --id {name}'"
     raise CalibrationError(f"the {kind} '{name}' is not calibrated: there is no {places[0]}; {cure}")
 
 

@@ -148,15 +148,20 @@ def open_device(params: CameraParameters, size: tuple[int, int]) -> Device:
         return _open_v4l2(params, size)
     if "://" not in source:
         return VideoFile(Path(source).expanduser(), params.loop)
+    capture = open_stream(source)
+    if not capture.isOpened():
+        raise CameraMissingError(f"no stream comes from {source}; start its sender, or mend the parameter source")
+    return LiveDevice(capture, source, params.fps, [])
+
+
+def open_stream(address: str) -> cv2.VideoCapture:
+    """A network stream, which is not open where none comes; a silent one holds its reader for some seconds only."""
     options = {
         cv2.CAP_PROP_N_THREADS: 1,
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: _STREAM_TIMEOUT_MS,
         cv2.CAP_PROP_READ_TIMEOUT_MSEC: _STREAM_TIMEOUT_MS,
     }
-    capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, [number for pair in options.items() for number in pair])
-    if not capture.isOpened():
-        raise CameraMissingError(f"no stream comes from {source}; start its sender, or mend the parameter source")
-    return LiveDevice(capture, source, params.fps, [])
+    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [number for pair in options.items() for number in pair])
 
 
 def _open_v4l2(params: CameraParameters, size: tuple[int, int]) -> LiveDevice:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,6 +41,7 @@ def look(emulator: BusEmulator, connect, calibration, tmp_path: Path, monkeypatc
     write_calibration(calibration_folder("follower") / "mine.json", calibration)
     bus = connect(emulator)
     motors.store_calibration(bus, calibration)
+    bus.echoes = None  # as newly opened
     monkeypatch.setattr(bus, "open", lambda: None)
     port = emulator.device
     return lambda: {finding.check: finding for finding in arm.examine_arm("follower", port, "mine", lambda _: bus)}
@@ -51,7 +55,7 @@ def levels(found: dict[str, Finding]) -> dict[str, str]:
 def test_an_arm_that_is_well(look):
     found = look()
     assert levels(found) == {}
-    names = ("calibration file", "port", "servos", "models", "firmware", "voltage", "temperature", "calibration")
+    names = ("calibration file", "port", "servos", "models", "firmware", "voltage", "temperature", "status", "calibration")
     assert list(found) == [f"follower {name}" for name in names]
     assert found["follower voltage"].text == "7.4 to 7.4 V"
 
@@ -88,7 +92,60 @@ def test_an_arm_without_a_file(look):
     (calibration_folder("follower") / "mine.json").unlink()
     found = look()
     assert levels(found) == {"calibration file": "problem", "calibration": "skipped"}
-    assert found["follower calibration file"].cure == "run 'reach-grasp calibrate follower'"
+    assert "'reach-grasp calibrate follower --port /dev/" in found["follower calibration file"].cure
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "cure"),
+    [
+        (32, "reports overload (Status 32)", "let it press less, and cut the arm's supply for a moment"),
+        (1, "reports input voltage (Status 1)", "use the supply that belongs to the arm"),
+        (4, "reports overheated (Status 4)", "'reach-grasp release --port "),
+        (2, "reports position sensor (Status 2)", "replace the servo"),
+        (8 + 32, "reports too much current, overload (Status 40)", "take away what blocks it"),
+        (128, "reports bit 7 (Status 128)", "replace the servo"),
+    ],
+)
+def test_what_a_servo_reports_of_itself(look, emulator, monkeypatch, status, text, cure):
+    servo = emulator.servo(2)
+    monkeypatch.setattr(servo, "_protect", lambda *_: setattr(servo, "_status", status))
+    found = look()
+    assert levels(found) == {"servo 2": "problem"}
+    assert found["follower servo 2"].text == f"servo 2 {text}" and cure in found["follower servo 2"].cure
+
+
+def test_a_fault_that_stands_in_the_error_byte_alone_is_reported(look, emulator, monkeypatch):
+    monkeypatch.setattr(emulator.servo(2), "read", lambda *_: b"")
+    monkeypatch.setattr(emulator.servo(2), "sense", lambda *_: None)
+    emulator.servo(2)._status = 32
+    assert levels(look()) == {"servo 2": "problem"}
+
+
+@pytest.mark.parametrize("dead", [(), (4,)])
+def test_an_adapter_that_echoes_is_noted_and_nothing_else_is_wrong(look, emulator, dead):
+    emulator.faults.change(echo=1, dead=dead)
+    found = look()
+    assert found["follower adapter"].text.startswith("this adapter echoes") and found["follower models"].level == Level.OK
+    assert levels(found) == ({"servos": "problem", "calibration": "warning"} if dead else {})
+
+
+@pytest.mark.parametrize("kind", ["follower", "leader"])
+def test_an_arm_taken_for_another_is_named_and_no_calibration_is_to_be_written(look, calibration, kind):
+    """A port named for the wrong arm: writing the file's values, as the driver's own sentence has it, would do harm."""
+    other = calibration | {"elbow_flex": replace(calibration["elbow_flex"], range_min=1000)}
+    write_calibration(calibration_folder("follower") / "mine.json", other)
+    write_calibration(calibration_folder(kind) / "theirs.json", calibration)
+    found = look()["follower calibration"]
+    assert found.level == Level.PROBLEM and f"this arm is the {kind} 'theirs'" in found.cure
+    assert "write_calibration" not in found.text + found.cure
+
+
+@pytest.mark.parametrize("model", [777, 1])
+def test_what_ill_servos_say_is_no_ground_to_calibrate_on(look, emulator, model):
+    emulator.servo(3).memory.put(9, 17)
+    emulator.servo(5).memory.put(3, model, 2)
+    cure = look()["follower calibration"].cure
+    assert "'reach-grasp calibrate follower --port" in cure if model == 777 else cure == "mend what is said above first"
 
 
 def test_an_arm_that_is_unplugged_meanwhile(look, emulator):
@@ -137,6 +194,40 @@ def test_cameras(tmp_path, picture, count, level, words):
     writer.release()
     (found,) = cameras.examine_cameras([str(file)])
     assert found.level == level and words in found.text, found
+
+
+def serve(picture: Callable[[int], np.ndarray]) -> ThreadingHTTPServer:
+    """A stream of pictures over HTTP, as the twin of a station and network cameras send it (MJPEG)."""
+
+    class Stream(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for index in range(200):
+                    data = cv2.imencode(".jpg", picture(index))[1].tobytes()
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+                    self.wfile.write(head + data + b"\r\n")
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stream)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def test_cameras_that_are_streams(monkeypatch):
+    monkeypatch.setattr(cameras, "_LONGEST_S", 60.0)
+    server = serve(lambda i: np.roll(_NOISE, i, axis=1))
+    address = f"http://127.0.0.1:{server.server_port}/"
+    good, also = cameras.examine_cameras([f"{address}wrist", f"{address}front"])
+    assert (good.level, also.level) == (Level.OK, Level.OK) and "64x48" in good.text and good.check == f"camera {address}wrist"
+    server.shutdown()
+    server.server_close()
+    (found,) = cameras.examine_cameras([f"{address}wrist"])
+    assert found.level == Level.PROBLEM and "gave 0 pictures" in found.text and found.cure.startswith("start its sender")
 
 
 _NOISE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)

@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict
 
 _KINDS = ("follower", "leader")
+_CAMERAS = "Numbers, devices, addresses of streams or video files, such as 0, /dev/video2 or http://127.0.0.1:8080/wrist."
 
 
 class Doctor:
@@ -22,7 +23,7 @@ class Doctor:
         for kind in _KINDS:
             add(f"--{kind}-port", default="", metavar="PORT", help=f"Serial port of the {kind}, such as /dev/ttyACM0.")
             add(f"--{kind}-id", default=kind, metavar="NAME", help=f"Name of its calibration. Default: {kind}.")
-        add("--cameras", nargs="+", default=[], metavar="CAMERA", help="Numbers or devices, such as 0 or /dev/video2.")
+        add("--cameras", nargs="+", default=[], metavar="CAMERA", help=_CAMERAS)
         add("--learner", nargs="?", const="", metavar="HOST", help="A learner must be there; HOST: on this machine.")
         add("--namespace", default="", help="That of the nodes.")
         add("--json", action="store_true", help="Print the findings as JSON.")

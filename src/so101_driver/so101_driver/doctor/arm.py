@@ -5,18 +5,49 @@ from __future__ import annotations
 
 import getpass
 import grp
+import shlex
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from serial.tools import list_ports
 
 from so101_driver import motors
 from so101_driver.bus import Bus
-from so101_driver.calibration import find_calibration, read_calibration
+from so101_driver.calibration import KINDS, Calibration, calibration_files, find_calibration, read_calibration
 from so101_driver.doctor.finding import Finding, Level, broken, examine
-from so101_driver.errors import BusError, PortDeniedError
+from so101_driver.errors import BusError, CalibrationError, DriverError, PortDeniedError
+from so101_driver.registers import STATUS_BITS, status_text
 from so101_driver.safety_config import SafetyConfig
 
 _DIALOUT = "dialout"
+_CUT = "cut the arm's supply for a moment; hold the arm, it sinks"
+_REPLACE = "cut the arm's supply for a moment; where it is said again, replace the servo"
+_STATUS_CURES = {
+    "input voltage": "use the supply that belongs to the arm, and see that its plug sits firmly",
+    "too much current": f"take away what blocks it, and {_CUT}",
+    "overload": f"take away what it presses on, or let it press less, and {_CUT}",
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Which arm is looked over. kind: follower or leader. name: of its calibration, or the path of a file."""
+
+    kind: str
+    port: str
+    name: str
+
+    @property
+    def calibrate(self) -> str:
+        """The command that calibrates it."""
+        name = Path(self.name).stem if self.name.endswith(".json") else self.name
+        return f"'reach-grasp calibrate {self.kind} --port {shlex.quote(self.port)} --id {shlex.quote(name)}'"
+
+    @property
+    def release(self) -> str:
+        """What lets it go."""
+        return f"hold the arm and let it go ('reach-grasp release --port {shlex.quote(self.port)}')"
 
 
 def examine_arm(kind: str, port: str, name: str, open_bus: Callable[[str], Bus] = Bus) -> Iterator[Finding]:
@@ -25,7 +56,8 @@ def examine_arm(kind: str, port: str, name: str, open_bus: Callable[[str], Bus] 
         known = ", ".join(sorted(item.device for item in list_ports.comports())) or "none"
         yield Finding(f"{kind} arm", Level.SKIPPED, f"no --{kind}-port was named (serial ports here: {known})")
         return
-    file = examine(f"{kind} calibration file", lambda: _file(kind, name))
+    arm = Arm(kind, port, name)
+    file = examine(f"{kind} calibration file", lambda: _file(arm))
     yield file
     bus = open_bus(port)
     try:
@@ -36,26 +68,36 @@ def examine_arm(kind: str, port: str, name: str, open_bus: Callable[[str], Bus] 
     yield Finding(f"{kind} port", Level.OK, f"{port} can be opened")
     try:
         with bus.patiently():
-            yield from _examine_servos(kind, name if file.level == Level.OK else None, bus)
+            yield from _examine_servos(arm, file.level == Level.OK, bus)
     finally:
         bus.close()
 
 
-def _examine_servos(kind: str, name: str | None, bus: Bus) -> Iterator[Finding]:
+def _examine_servos(arm: Arm, calibrated: bool, bus: Bus) -> Iterator[Finding]:
+    kind = arm.kind
     yield examine(f"{kind} servos", lambda: _answers(bus))
     try:
         silent = bus.silent()
     except BusError as error:
         yield broken(f"{kind} port", error)
         return
+    if bus.echoes:
+        text = "this adapter echoes: what is sent comes back in front of the answer, and is passed over"
+        yield Finding(f"{kind} adapter", Level.OK, text)
     there = [servo for servo in bus.ids if servo not in silent]
     if not there:
         return
-    yield examine(f"{kind} models", lambda: _models(bus, there))
-    yield examine(f"{kind} firmware", lambda: f"version {bus.check_firmware(there)} in all servos")
-    yield examine(f"{kind} voltage", lambda: voltage(kind, bus, there))
-    yield examine(f"{kind} temperature", lambda: temperature(kind, bus, there))
-    yield examine(f"{kind} calibration", lambda: _calibration(kind, name, bus, silent))
+    found = [examine(f"{kind} models", lambda: _models(bus, there))]
+    found += [examine(f"{kind} firmware", lambda: f"version {bus.check_firmware(there)} in all servos")]
+    found += [examine(f"{kind} voltage", lambda: voltage(arm, bus, there))]
+    found += [examine(f"{kind} temperature", lambda: temperature(arm, bus, there))]
+    reports = [examine(f"{kind} servo {servo}", lambda servo=servo: status(arm, bus, servo)) for servo in there]
+    found += [report for report in reports if report.level != Level.OK]
+    if all(report.level == Level.OK for report in reports):
+        found.append(Finding(f"{kind} status", Level.OK, "no servo reports a fault"))
+    yield from found
+    well = all(finding.level == Level.OK for finding in found)
+    yield examine(f"{kind} calibration", lambda: _calibration(arm, calibrated, bus, silent, well))
 
 
 def _port_fault(check: str, error: BusError) -> Finding:
@@ -73,9 +115,15 @@ def _members(group: str) -> Sequence[str]:
         return ()
 
 
-def _file(kind: str, name: str) -> str:
-    file = find_calibration(kind, name)
-    read_calibration(file)
+def _file(arm: Arm) -> Finding | str:
+    try:
+        file = find_calibration(arm.kind, arm.name)
+        read_calibration(file)
+    except CalibrationError as error:
+        cure = f"calibrate the arm: {arm.calibrate}"
+        if arm.name.endswith(".json"):
+            cure += f", which writes a file of its own, and name it by --{arm.kind}-id"
+        return Finding(f"{arm.kind} calibration file", Level.PROBLEM, str(error).partition("; ")[0], cure)
     return f"{file} is whole"
 
 
@@ -89,38 +137,85 @@ def _models(bus: Bus, servos: Sequence[int]) -> str:
     return "all are STS3215"
 
 
-def voltage(kind: str, bus: Bus, servos: Sequence[int]) -> Finding:
+def voltage(arm: Arm, bus: Bus, servos: Sequence[int]) -> Finding:
     """What the servos are fed with, against what `safety` allows by default."""
+    check, safety = f"{arm.kind} voltage", SafetyConfig()
     volts = {servo: bus.read(servo, "Present_Voltage") / 10 for servo in servos}
-    safety = SafetyConfig()
     seen = f"{min(volts.values()):.1f} to {max(volts.values()):.1f} V"
     wrong = [str(servo) for servo, value in volts.items() if not safety.voltage_min_v <= value <= safety.voltage_max_v]
     if not wrong:
-        return Finding(f"{kind} voltage", Level.OK, seen)
+        return Finding(check, Level.OK, seen)
     text = f"{seen}; servo {', '.join(wrong)} outside of {safety.voltage_min_v:g} to {safety.voltage_max_v:g} V"
-    cure = "use the supply that belongs to the arm; for servos of 12 V set safety.voltage_min_v and safety.voltage_max_v"
-    return Finding(f"{kind} voltage", Level.PROBLEM, text, cure)
+    if max(volts.values()) <= safety.voltage_max_v:
+        return Finding(check, Level.PROBLEM, text, _STATUS_CURES["input voltage"])
+    cure = "cut the supply now, and use the one that belongs to the arm; only where every servo is labelled 12 V, set "
+    return Finding(check, Level.PROBLEM, text, f"{cure}safety.voltage_min_v and safety.voltage_max_v for these")
 
 
-def temperature(kind: str, bus: Bus, servos: Sequence[int]) -> Finding:
+def temperature(arm: Arm, bus: Bus, servos: Sequence[int]) -> Finding:
     """How hot the servos are, against what `safety` allows by default."""
     degrees = {servo: bus.read(servo, "Present_Temperature") for servo in servos}
     hottest, safety = max(degrees, key=degrees.__getitem__), SafetyConfig()
     text = f"servo {hottest} is the hottest with {degrees[hottest]} °C"
     if degrees[hottest] < safety.cool_c:
-        return Finding(f"{kind} temperature", Level.OK, text)
+        return Finding(f"{arm.kind} temperature", Level.OK, text)
     level = Level.PROBLEM if degrees[hottest] >= safety.hot_c else Level.WARNING
-    cure = "let the arm rest without torque (reach-grasp release), and see whether something blocks it"
-    return Finding(f"{kind} temperature", level, text, cure)
+    return Finding(f"{arm.kind} temperature", level, text, _cool(arm))
 
 
-def _calibration(kind: str, name: str | None, bus: Bus, silent: Sequence[int]) -> Finding | str:
-    if name is None:
-        return Finding(f"{kind} calibration", Level.SKIPPED, "there is no file to compare the servos with")
-    calibration = read_calibration(find_calibration(kind, name))
+def status(arm: Arm, bus: Bus, servo: int) -> Finding | str:
+    """What a servo says is wrong with it: in Status, or in the error byte of any answer since the port was opened."""
+    found = bus.read(servo, "Status") | bus.statuses.get(servo, 0)
+    if not found:
+        return "reports no fault"
+    cures = _STATUS_CURES | {"overheated": _cool(arm)}
+    texts = [cures.get(text, _REPLACE) for bit, text in STATUS_BITS.items() if found & bit]
+    cure = "; ".join(dict.fromkeys(texts or [_REPLACE]))
+    return Finding(
+        f"{arm.kind} servo {servo}", Level.PROBLEM, f"servo {servo} reports {status_text(found)} (Status {found})", cure
+    )
+
+
+def _cool(arm: Arm) -> str:
+    return f"{arm.release}, let it cool, and see whether something blocks it"
+
+
+def _calibration(arm: Arm, calibrated: bool, bus: Bus, silent: Sequence[int], well: bool) -> Finding | str:
+    """The servos against the file. well: nothing else is wrong with them, so that what they say can be built on."""
+    check = f"{arm.kind} calibration"
+    if not calibrated:
+        return Finding(check, Level.SKIPPED, "there is no file to compare the servos with")
+    calibration = read_calibration(find_calibration(arm.kind, arm.name))
     heard = {joint: motor for joint, motor in calibration.items() if motor.id not in silent}
-    motors.check_calibration(bus, heard)
+    try:
+        motors.check_calibration(bus, heard)
+    except CalibrationError as error:
+        cure = _another_arm(arm, bus, silent) or f"if this is the right arm and port, calibrate it: {arm.calibrate}"
+        if silent or not well:
+            cure = "mend what is said above first"
+        return Finding(check, Level.PROBLEM, str(error).partition("; ")[0], cure)
     if silent:
-        text = f"the servos hold what the file of '{name}' says, as far as they answer"
-        return Finding(f"{kind} calibration", Level.WARNING, text, "mend the silent servos first")
-    return f"the servos hold what the file of '{name}' says"
+        text = f"the servos hold what the file of '{arm.name}' says, as far as they answer"
+        return Finding(check, Level.WARNING, text, "mend the silent servos first")
+    return f"the servos hold what the file of '{arm.name}' says"
+
+
+def _another_arm(arm: Arm, bus: Bus, silent: Sequence[int]) -> str:
+    """The cure where the servos hold another arm's calibration, of which there is a file; else empty."""
+    if silent:
+        return ""
+    for kind in KINDS:
+        for file in calibration_files(kind):
+            if _holds(bus, file):
+                what = f"--{arm.kind}-id {file.stem}" if kind == arm.kind else f"the {arm.kind}'s port as --{arm.kind}-port"
+                return f"this arm is the {kind} '{file.stem}': name {what}"
+    return ""
+
+
+def _holds(bus: Bus, file: Path) -> bool:
+    try:
+        calibration: Calibration = read_calibration(file)
+        motors.check_calibration(bus, calibration)
+    except DriverError:
+        return False
+    return True

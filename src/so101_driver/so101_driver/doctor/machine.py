@@ -47,7 +47,8 @@ def buffers(file: Path = RMEM_MAX) -> Finding:
     text = f"net.core.rmem_max is {size} bytes"
     if size >= _BUFFER:
         return Finding("network buffers", Level.OK, text)
-    cure = f"sudo sysctl -w net.core.rmem_max={_BUFFER}, and the same line in a file of /etc/sysctl.d"
+    setting = f"net.core.rmem_max={_BUFFER}"
+    cure = f"'sudo sysctl -w {setting}', and for good 'echo {setting} | sudo tee /etc/sysctl.d/60-reach-grasp.conf'"
     return Finding("network buffers", Level.WARNING, f"{text}; of a picture that has more, parts come late", cure)
 
 
@@ -70,7 +71,10 @@ def priority() -> Finding | str:
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
     except PermissionError:
-        cure = "add '@dialout - rtprio 20' to /etc/security/limits.conf, log out and log in again"
+        cure = (
+            f"'echo \"@dialout - rtprio {2 * _PRIORITY}\" | sudo tee /etc/security/limits.d/60-reach-grasp.conf', "
+            "log out and log in again"
+        )
         return Finding("real-time priority", Level.WARNING, "not allowed, so that other programs may delay the arm", cure)
     os.sched_setscheduler(0, policy, parameters)
     return "allowed"
@@ -91,7 +95,8 @@ def ros() -> Finding | str:
     try:
         client = f"rclpy {version('rclpy')}"
     except PackageNotFoundError:
-        return Finding("ROS 2", Level.PROBLEM, "there is no rclpy", "source ROS 2's setup.bash, or run make setup")
+        cure = "run 'make setup' in the project's folder, or source the setup.bash of an installed ROS 2"
+        return Finding("ROS 2", Level.PROBLEM, "there is no rclpy", cure)
     distribution = os.environ.get("ROS_DISTRO", "")
     if distribution and distribution not in _DISTRIBUTIONS:
         return Finding("ROS 2", Level.WARNING, f"{distribution}, {client}", f"use {' or '.join(_DISTRIBUTIONS)}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ _LEARNER_S = 3.0  # until its first word
 _STAMPS = 4  # the first was kept for whoever comes late, and says nothing about now
 _SKEW_S = 0.1
 _SIMULATED_S = 1e9  # stamps below are of a simulation
-_SYNC = "let both machines follow the network's time: sudo timedatectl set-ntp true"
+_SYNC = "let both machines follow the network's time: 'sudo timedatectl set-ntp true'"
 
 
 class Domain:
@@ -155,7 +156,9 @@ def host(name: str) -> Finding | str:
     named = reach != "OFF" and peers & {name, *addresses}
     if reach == "SUBNET" or named or any(map(_is_here, addresses)):
         return text
-    cure = f"export ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET, or ROS_STATIC_PEERS={name}, on both machines"
+    cure = "'export ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET' on both machines"
+    if reach != "OFF":
+        cure += f", or 'export ROS_STATIC_PEERS={shlex.quote(name)}' here and this machine's name there"
     return Finding("learner host", Level.PROBLEM, f"{text}, but ROS_AUTOMATIC_DISCOVERY_RANGE is {reach} here", cure)
 
 

@@ -17,8 +17,8 @@ class FaultError(ValueError):
 class FaultSettings:
     """Probabilities are per answer of a servo, `lost_requests` per packet to the servos.
 
-    dead: ids that never answer. hot: ids whose temperature is `hot_c`. supply_v: what the bus is fed with. echo: 1 for an adapter
-    that hears its own sender, so that every byte comes back before the answer.
+    dead: ids that never answer. hot: ids whose temperature is `hot_c`. supply_v: what the bus is fed with. echo: 1 for an
+    adapter that hears its own sender, so that every byte comes back before the answer.
     """
 
     lost: float = 0.0
@@ -57,7 +57,8 @@ def parse_faults(text: str) -> FaultSettings:
 
 
 def _example(name: str) -> str:
-    return {"dead": "4", "hot": "5+6", "seed": "1", "hot_c": "75", "supply_v": "4.5", "echo": "1", "delay_s": "0.02"}.get(name, "0.05")
+    own = {"dead": "4", "hot": "5+6", "hot_c": "75", "supply_v": "4.5", "echo": "1", "delay_s": "0.02", "seed": "1"}
+    return own.get(name, "0.05")
 
 
 class Faults:
