@@ -19,8 +19,8 @@ from hilserl_core.actor import Actor
 from hilserl_core.observation import network_image, state_vector
 from hilserl_core.step import Mode, Observation
 from hilserl_core.task import TaskSpec
-from reach_grasp.demo.verdicts import Verdict, verdict_numbers
 from reach_grasp.report.numbers import wilson
+from reach_grasp.running.verdicts import Verdict, verdict_numbers
 from reach_grasp.task_files import task_of
 from reward_classifier_node.artifact import read_artifact
 from reward_classifier_node.decision import Gripper, Judge

@@ -13,7 +13,7 @@ from ament_index_python.packages import get_package_share_directory
 from reach_grasp.demonstrations import imported
 from reach_grasp.errors import CommandError
 from reach_grasp.specs import NodeSpec
-from reach_grasp.task_files import task_of
+from reach_grasp.task_files import task_of, user_file
 from so101_description import urdf_path
 
 
@@ -29,10 +29,7 @@ def _files(values: Mapping[str, Any], system: str) -> tuple[Path, ...]:
         names.append("bus")
     files = [installed / f"{name}.yaml" for name in names]
     if values["config"]:
-        files.append(Path(values["config"]).expanduser().resolve())
-    for file in files:
-        if not file.is_file():
-            raise CommandError(f"the parameter file {file} does not exist")
+        files.append(user_file(values["config"]))
     return tuple(files)
 
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -76,7 +76,9 @@ def run(specs: Sequence[NodeSpec], output: TextIO = sys.stdout) -> int:
 
     Raises CommandError when a node cannot be started.
     """
-    manager = Manager(Printer(output, colour=output.isatty()))
+    outlet = _Outlet(output)
+    manager = _Nodes(Printer(outlet, colour=output.isatty()))
+    outlet.on_closed = manager.terminate
     try:
         temporary = tempfile.TemporaryDirectory(prefix="reach_grasp_")
     except OSError as error:
@@ -88,6 +90,50 @@ def run(specs: Sequence[NodeSpec], output: TextIO = sys.stdout) -> int:
             manager.add_process(spec.name, command, env={**os.environ, **spec.environment})
         manager.loop()
     return manager.returncode
+
+
+class _Outlet:
+    """The output of a system, written line by line and past every buffer, so that a signal handler may write as well.
+
+    on_closed: called once when nobody reads any more; what comes then is dropped.
+    """
+
+    def __init__(self, output: TextIO) -> None:
+        self._file, self._line, self._closed = output.fileno(), "", False
+        self.isatty = output.isatty
+        self.on_closed: Callable[[], None] = lambda: None
+
+    def write(self, text: str) -> None:
+        """Keep the text until its line is whole."""
+        lines, end, self._line = (self._line + text).rpartition("\n")
+        if not end or self._closed:
+            return
+        try:
+            os.write(self._file, (lines + end).encode())
+        except OSError:  # a pipe without a reader, a terminal that was closed, a full disk
+            self._closed = True
+            self.on_closed()
+
+    def flush(self) -> None:
+        """Nothing is ever kept back but an unfinished line."""
+
+
+class _Nodes(Manager):
+    """Honcho's manager; it may be told to end while its processes are still being started."""
+
+    _asked = False
+
+    def terminate(self) -> None:
+        """End every process, as soon as all are known."""
+        self._asked = True
+        if super()._all_started():
+            super().terminate()
+
+    def _all_started(self) -> bool:
+        started = super()._all_started()
+        if started and self._asked:
+            super().terminate()
+        return started
 
 
 @contextlib.contextmanager

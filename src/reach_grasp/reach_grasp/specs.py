@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reach_grasp.errors import CommandError
+from reach_grasp.values import ValueRefused, number, one_of, true_or_false
 
 
 @dataclass(frozen=True)
@@ -36,27 +37,41 @@ class NodeSpec:
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a system, the same for `ros2 launch` (name:=value) and the command (--name value)."""
+    """An argument of a system, the same for `ros2 launch` (name:=value) and the command (--name value).
+
+    choices: the words that are allowed. low, high: the numbers that are. check: another reader of `reach_grasp.values`.
+    """
 
     name: str
     default: str
     text: str
     kind: type = str
     choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    check: Callable[[str], Any] | None = None
+
+    @property
+    def flag(self) -> str:
+        """The option of the command."""
+        return "--" + self.name.replace("_", "-")
+
+    def read(self, text: str) -> Any:
+        """The value of what the user wrote. Raises ValueRefused."""
+        if self.check is not None:
+            return self.check(text)
+        if self.choices:
+            return one_of(self.choices)(text)
+        if self.kind is bool:
+            return true_or_false(text)
+        return text if self.kind is str else number(self.kind, self.low, self.high)(text)
 
     def parse(self, text: str) -> Any:
-        """The value of what the user wrote. Raises CommandError."""
-        if self.choices and text not in self.choices:
-            raise CommandError(f"{self.name} is {text!r}, allowed is one of {', '.join(self.choices)}")
-        if self.kind is bool:
-            if text.lower() not in ("true", "false"):
-                raise CommandError(f"{self.name} is {text!r}, allowed is true or false")
-            return text.lower() == "true"
+        """Like `read`, for those who know the argument by its name. Raises CommandError."""
         try:
-            return self.kind(text)
-        except ValueError:
-            names = {int: "a whole number", float: "a number"}
-            raise CommandError(f"{self.name} is {text!r}, allowed is {names[self.kind]}") from None
+            return self.read(text)
+        except ValueRefused as error:
+            raise CommandError(f"{self.name} {error}") from None
 
 
 @dataclass(frozen=True)

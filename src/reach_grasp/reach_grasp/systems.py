@@ -15,16 +15,19 @@ from hilserl_ros.transport import small_datagrams
 from reach_grasp.builder import Builder, folder_of
 from reach_grasp.errors import CommandError
 from reach_grasp.specs import Argument, NodeSpec, System
+from reach_grasp.values import SEEDS, namespace, writable_file, writable_folder
 
 RESPAWN_DELAY_S = 2.0
 
 
 SIM = Argument("sim", "true", "true: the simulated arm and person. false: the real arm, its cameras and leader.", bool)
-SEED = Argument("seed", "0", "Determines worlds, the simulated person, networks and noise.", int)
+SEED = Argument("seed", "0", "Determines worlds, the simulated person, networks and noise.", int, low=SEEDS[0], high=SEEDS[1])
 CONFIG = Argument("config", "", "A ROS parameter file whose values count above the installed ones.")
 USE_RVIZ = Argument("use_rviz", "false", "Also start rviz2, robot_state_publisher, and the overlay of reward and trail.", bool)
 LOG_LEVEL = Argument("log_level", "info", "Least severe messages the nodes log.", str, ("debug", "info", "warn", "error"))
-NAMESPACE = Argument("namespace", "", "Namespace of all nodes and topics, for several systems in one ROS domain.")
+NAMESPACE = Argument(
+    "namespace", "", "Namespace of all nodes and topics, for several systems in one ROS domain.", check=namespace
+)
 COMMON = (SIM, SEED, CONFIG, USE_RVIZ, LOG_LEVEL, NAMESPACE)
 DRIVER = Argument(
     "driver",
@@ -47,23 +50,39 @@ EVENTS = Argument(
     str,
     ("none", "gamepad", "keyboard"),
 )
-RUN = Argument("run", "outputs/train", "Folder of the run. A run that is there already is continued.")
+RUN = Argument("run", "outputs/train", "Folder of the run. A run that is there already is continued.", check=writable_folder)
 PACE = Argument(
-    "real_time_factor", "0.0", "Pace of the simulation: 1.0 is real time, 0.0 is as fast as the machine goes.", float
+    "real_time_factor",
+    "0.0",
+    "Pace of the simulation: 1.0 is real time, 0.0 is as fast as the machine goes.",
+    float,
+    low=0.0,
+    high=100.0,
 )
+STEADY_PACE = replace(PACE, default="1.0", text="Pace of the simulation: 1.0 is real time.", low=0.01)
 DEMONSTRATIONS = Argument(
-    "demonstrations", "20", "Successful demonstrations to have before training; those imported into the run count.", int
+    "demonstrations",
+    "20",
+    "Successful demonstrations to have before training; those imported into the run count.",
+    int,
+    low=0,
+    high=10_000,
 )
 RECORD = Argument("record", "false", "Also record every episode as a bag, in the folder bags of the run.", bool)
 CLASSIFIER = Argument(
     "classifier", "", "Folder of a reward classifier that says what success is. In simulation, none: the simulator's truth."
 )
-STEPS = Argument("steps", "6000", "Steps to train for; 6000 are ten minutes of robot time at 10 Hz.", int)
+STEPS = Argument("steps", "6000", "Steps to train for; 6000 are ten minutes of robot time at 10 Hz.", int, low=1, high=10**7)
 CHECKPOINT = Argument("checkpoint", "outputs/train/checkpoints/last", "Folder of the checkpoint to evaluate.")
-EPISODES = Argument("episodes", "100", "Episodes to evaluate.", int)
+EPISODES = Argument("episodes", "100", "Episodes to evaluate.", int, low=1, high=100_000)
 BAG = Argument("bag", "", "Folder of the bag to play, or of many; several of these are separated by colons.")
 RATE = Argument(
-    "rate", "0.0", "Pace: 1.0 is that of the recording, 0.0 waits for the reward of each frame, so that it repeats.", float
+    "rate",
+    "0.0",
+    "Pace: 1.0 is that of the recording, 0.0 waits for the reward of each frame, so that it repeats.",
+    float,
+    low=0.0,
+    high=100.0,
 )
 LABELS = Argument(
     "labels",
@@ -72,7 +91,9 @@ LABELS = Argument(
     str,
     ("auto", "reward", "truth", "events"),
 )
-OUTPUT = Argument("output", "outputs/replay.csv", "CSV file for what is said of each frame, beside its label.")
+OUTPUT = Argument(
+    "output", "outputs/replay.csv", "CSV file for what is said of each frame, beside its label.", check=writable_file
+)
 
 
 def _train(values: Mapping[str, Any]) -> list[NodeSpec]:
@@ -161,8 +182,8 @@ SYSTEMS: dict[str, System] = {
                 DRIVER,
                 TELEOP,
                 EVENTS,
-                Argument("run", "outputs/record", "Folder of the recording; one that is there already is continued."),
-                Argument("demonstrations", "20", "Successful demonstrations to take; failures come on top.", int),
+                replace(RUN, default="outputs/record", text="Folder of the recording; one that is there already is continued."),
+                replace(DEMONSTRATIONS, text="Successful demonstrations to take; failures come on top.", low=1),
                 PACE,
                 CLASSIFIER,
             ),
@@ -174,7 +195,7 @@ SYSTEMS: dict[str, System] = {
             (
                 *COMMON,
                 DRIVER,
-                Argument("run", "outputs/eval", "Folder for the result and the log."),
+                replace(RUN, default="outputs/eval", text="Folder for the result and the log."),
                 CHECKPOINT,
                 EPISODES,
                 PACE,
@@ -208,14 +229,14 @@ SYSTEMS: dict[str, System] = {
                 LOG_LEVEL,
                 NAMESPACE,
                 Argument("teleop", "leader", "What the person drives with.", str, ("leader", "gamepad", "keyboard")),
-                Argument("real_time_factor", "1.0", PACE.text, float),
+                STEADY_PACE,
             ),
             _teleop,
         ),
         System(
             "sim",
             "Only the arm, simulated in real time, for trying out its topics.",
-            (CONFIG, USE_RVIZ, LOG_LEVEL, NAMESPACE, Argument("real_time_factor", "1.0", PACE.text, float)),
+            (CONFIG, USE_RVIZ, LOG_LEVEL, NAMESPACE, STEADY_PACE),
             _sim,
         ),
     )

@@ -13,11 +13,36 @@ from ament_index_python.packages import get_package_share_directory
 
 from hilserl_core.task import TaskError, TaskSpec
 from reach_grasp.errors import CommandError
+from reach_grasp.values import reason
 
 
 def config_file(name: str) -> Path:
     """An installed parameter file."""
     return Path(get_package_share_directory("reach_grasp")) / "config" / f"{name}.yaml"
+
+
+def read_yaml(file: Path) -> Any:
+    """The content of a parameter file. Raises CommandError when it cannot be read."""
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CommandError(f"the parameter file {file} cannot be read: {reason(error)}") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"the parameter file {file} is not UTF-8: save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        raise CommandError(f"the parameter file {file} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def user_file(text: str) -> Path:
+    """The parameter file that a user named. Raises CommandError when it is missing or holds no parameters."""
+    file = Path(text).expanduser().resolve()
+    if not file.is_file():
+        raise CommandError(f"the parameter file {file} does not exist")
+    content = read_yaml(file)
+    sections = content.values() if isinstance(content, dict) else [None]
+    if not all(isinstance(section, dict) for section in sections):
+        raise CommandError(f"the parameter file {file} holds no parameters: it must begin with a node, such as /**/actor:")
+    return file
 
 
 def add_task_option(parser: argparse.ArgumentParser) -> None:
@@ -38,10 +63,7 @@ def task_of(files: Sequence[Path] | None) -> TaskSpec:
     values: dict[str, Any] = {}
     files = files or [config_file("task"), config_file("sim")]
     for file in files:
-        try:
-            content = yaml.safe_load(file.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise CommandError(f"cannot read {file}: {error}") from error
+        content = read_yaml(file)
         try:
             values |= content["/**"]["ros__parameters"]["task"]
         except (KeyError, TypeError):

@@ -7,7 +7,7 @@ import io
 
 from rich.console import Console
 
-from reach_grasp.demo.display import Display, Snapshot
+from reach_grasp.running.display import Display, Snapshot
 
 SNAPSHOT = Snapshot(
     phase="training",

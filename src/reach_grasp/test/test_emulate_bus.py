@@ -33,7 +33,7 @@ def test_a_driver_finds_the_emulated_arm_and_faults_are_reported(tmp_path: Path)
     ("words", "sentence"),
     [
         (["--faults", "lots=1"], "there is no fault 'lots', only lost, "),
-        (["--baud=-1"], "--baud -1"),
+        (["--baud=-1"], "--baud is -1, allowed is a whole number from 0"),
         (["--port", "/proc/arm"], "/proc/arm cannot be made a link to the device"),
     ],
 )

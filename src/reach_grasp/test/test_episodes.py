@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from reach_grasp.demo.episodes import EpisodeTracker
-from reach_grasp.demo.progress import Rate, TimeLeft, intervention_rate, success_rate
+from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.demo.settings import DemoSettings
+from reach_grasp.running.episodes import EpisodeTracker
+from reach_grasp.running.rates import Rate, intervention_rate, success_rate
 
 
 @dataclass

@@ -8,7 +8,7 @@ import io
 import av
 import numpy as np
 
-from reach_grasp.demo.film import PAUSE, FilmRecorder
+from reach_grasp.running.film import PAUSE, FilmRecorder
 
 
 def image(shade: int, width: int = 64) -> np.ndarray:

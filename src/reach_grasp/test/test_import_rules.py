@@ -92,3 +92,10 @@ for module in {LIGHT!r}:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_verb_but_its_own_imports_from_the_demo():
+    (folder,) = find_spec("reach_grasp").submodule_search_locations
+    files = [file for part in ("verbs", "running") for file in (Path(folder) / part).glob("*.py") if file.name != "demo.py"]
+    assert len(files) > 20
+    assert not [file.name for file in files if "reach_grasp.demo." in file.read_text() and file.name != "__init__.py"]

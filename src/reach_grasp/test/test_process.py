@@ -104,6 +104,27 @@ def test_the_system_goes_on_without_an_optional_node(two_nodes, wait_for):
     assert not alive(pids(again)[1])
 
 
+def test_a_closed_output_ends_the_system_at_the_first_sigterm(two_nodes, wait_for):
+    (again, once), specs = two_nodes
+    manager = start(*specs)
+    assert wait_for(lambda: pids(again) and pids(once))
+    manager.stdout.close()
+    manager.send_signal(signal.SIGTERM)
+    assert manager.wait(timeout=30) == 143
+    assert not any(alive(pid) for pid in pids(again) + pids(once))
+
+
+def test_output_that_nobody_reads_any_more_ends_the_system(two_nodes, prefix, wait_for):
+    (again, once), specs = two_nodes
+    prefix.add("fake", "talks", "while True:\n    print('here', flush=True)\n    time.sleep(0.05)")
+    manager = start(*specs, "NodeSpec('fake', 'talks', 'talks')")
+    assert wait_for(lambda: pids(again) and pids(once))
+    assert manager.stdout.readline()
+    manager.stdout.close()
+    assert manager.wait(timeout=30) != 0
+    assert not any(alive(pid) for pid in pids(again) + pids(once))
+
+
 def test_no_node_outlives_a_killed_manager(two_nodes, wait_for):
     (again, once), specs = two_nodes
     manager = start(*specs)

@@ -204,12 +204,12 @@ def test_help_describes_every_argument(capsys):
         with pytest.raises(SystemExit):
             command.main([name, "--help"])
         shown = capsys.readouterr().out
-        assert all(f"--{argument.name}" in shown for argument in system.arguments)
+        assert all(argument.flag in shown for argument in system.arguments)
 
 
 def test_the_command_takes_arguments_as_launch_does(capsys):
     assert command.main(["train", "seed:=x"]) == 2
-    assert capsys.readouterr().err == "reach-grasp: seed is 'x', allowed is a whole number\n"
+    assert capsys.readouterr().err == "reach-grasp: seed is 'x', allowed is a whole number from 0 to 2147483647\n"
 
 
 def test_the_launch_glue_is_not_needed_by_the_command():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 
-from reach_grasp.demo.verdicts import TRAINING, Verdict, VerdictTracker, verdict_numbers
+from reach_grasp.running.verdicts import TRAINING, Verdict, VerdictTracker, verdict_numbers
 
 TICK = 100_000_000
 RUNNING, RESETTING = 2, 1

@@ -100,10 +100,14 @@ class ClassifierSettings:
     def from_file(cls, path: Path) -> ClassifierSettings:
         """From a ROS parameter file: the section `/**/train_classifier`. Raises ClassifierError."""
         try:
-            content = yaml.safe_load(path.read_text())
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
             values = content["/**/train_classifier"]["ros__parameters"]["classifier"]
-        except (OSError, yaml.YAMLError) as error:
-            raise ClassifierError(f"cannot read {path}: {error}") from error
+        except UnicodeDecodeError as error:
+            raise ClassifierError(f"{path} is not UTF-8: save it as UTF-8") from error
+        except OSError as error:
+            raise ClassifierError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        except yaml.YAMLError as error:
+            raise ClassifierError(f"cannot read {path}: {' '.join(str(error).split())}") from error
         except (KeyError, TypeError) as error:
             raise ClassifierError(f"{path} has no /**/train_classifier: ros__parameters: classifier: section") from error
         return cls.from_dict(values or {}, str(path))

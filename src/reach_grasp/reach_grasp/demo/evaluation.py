@@ -11,15 +11,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hilserl_core.task import TaskSpec
-from reach_grasp.demo.display import Display, Snapshot
-from reach_grasp.demo.episodes import Episode
-from reach_grasp.demo.film import FilmRecorder
 from reach_grasp.demo.folder import DemoFolder, replace_text
-from reach_grasp.demo.monitor import Monitor
 from reach_grasp.demo.part import POLL_S, Part
-from reach_grasp.demo.progress import Rate, TimeLeft
+from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.errors import CommandError
 from reach_grasp.process import background
+from reach_grasp.running.display import Display, Snapshot
+from reach_grasp.running.episodes import Episode
+from reach_grasp.running.film import FilmRecorder
+from reach_grasp.running.monitor import Monitor
+from reach_grasp.running.rates import Rate
 
 CAMERAS = ("wrist", "front")
 # What is compared: the policy that only imitates, and the trained one. Their films hold this many episodes.

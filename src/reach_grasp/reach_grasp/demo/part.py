@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from reach_grasp.demo.display import Display
 from reach_grasp.demo.folder import DemoFolder
-from reach_grasp.demo.monitor import Monitor, check_running
 from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.errors import CommandError
 from reach_grasp.interrupt import heed
+from reach_grasp.running.display import Display
+from reach_grasp.running.monitor import Monitor, check_running
 
 POLL_S = 0.25
 FREE_GB = 0.5

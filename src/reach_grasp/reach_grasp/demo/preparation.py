@@ -10,10 +10,10 @@ from pathlib import Path
 
 from hilserl_core.task import TaskSpec
 from reach_grasp.demo import recording
-from reach_grasp.demo.display import Snapshot
 from reach_grasp.demo.part import Part
 from reach_grasp.demonstrations import import_dataset, imported
 from reach_grasp.errors import CommandError
+from reach_grasp.running.display import Snapshot
 from reach_grasp.task_files import config_file, task_of
 
 DATASET, LABELLED, CLASSIFIER = "dataset", "labelled", "classifier"  # folders of a demo

@@ -6,13 +6,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from reach_grasp.demo.display import Display, Snapshot
-from reach_grasp.demo.episodes import Episode
 from reach_grasp.demo.folder import DemoFolder
-from reach_grasp.demo.monitor import Monitor, all_recorded
 from reach_grasp.demo.part import POLL_S, Part
-from reach_grasp.demo.progress import Rate, TimeLeft
+from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.process import background
+from reach_grasp.running.display import Display, Snapshot
+from reach_grasp.running.episodes import Episode
+from reach_grasp.running.monitor import Monitor, all_recorded
+from reach_grasp.running.rates import Rate
 
 FOLDER = "recording"
 

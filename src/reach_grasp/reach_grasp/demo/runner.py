@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reach_grasp.demo.display import Display, Snapshot
 from reach_grasp.demo.evaluation import Evaluation
 from reach_grasp.demo.folder import DemoFolder
 from reach_grasp.demo.part import Part
@@ -14,6 +13,7 @@ from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.demo.recording import Recording
 from reach_grasp.demo.training import Training
 from reach_grasp.report.page import write_report
+from reach_grasp.running.display import Display, Snapshot
 
 
 def run_demo(folder: DemoFolder, display: Display, domain: int, real_time_factor: float = 0.0) -> Path:

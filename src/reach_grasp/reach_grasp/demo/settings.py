@@ -9,9 +9,11 @@ from typing import Any
 
 from hilserl_core.task import TaskSpec
 from reach_grasp.errors import CommandError
+from reach_grasp.values import SEEDS
 
 REWARDS = ("classifier", "simulation")
 DRIVERS = ("none", "bus")
+LIMITS = {"seed": SEEDS, "minutes": (0.05, 1e5), "demonstrations": (1, 10_000), "eval_episodes": (1, 100_000)}
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,7 @@ class DemoSettings:
     driver: str = "none"  # or the real arm's, on an emulated bus
 
     def __post_init__(self) -> None:
-        limits = {
-            "seed": (0, 2**31 - 1),
-            "minutes": (0.05, 1e5),
-            "demonstrations": (1, 10_000),
-            "eval_episodes": (1, 100_000),
-        }
-        for name, (low, high) in limits.items():
+        for name, (low, high) in LIMITS.items():
             if not low <= getattr(self, name) <= high:
                 option = name.replace("_", "-")
                 raise CommandError(f"--{option} is {getattr(self, name)}, allowed is {low} to {high}")

@@ -7,16 +7,17 @@ import time
 
 from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import EpisodeStatus
-from reach_grasp.demo.display import Display, Snapshot
-from reach_grasp.demo.episodes import MODES, Episode
 from reach_grasp.demo.evaluation import checkpoints
 from reach_grasp.demo.folder import DemoFolder
-from reach_grasp.demo.monitor import Monitor, all_learned, learner_record
 from reach_grasp.demo.part import POLL_S, Part
 from reach_grasp.demo.preparation import CLASSIFIER
-from reach_grasp.demo.progress import Rate, TimeLeft, intervention_rate, success_rate
-from reach_grasp.demo.verdicts import VerdictTracker
+from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.process import background
+from reach_grasp.running.display import Display, Snapshot
+from reach_grasp.running.episodes import MODES, Episode
+from reach_grasp.running.monitor import Monitor, all_learned, learner_record
+from reach_grasp.running.rates import Rate, intervention_rate, success_rate
+from reach_grasp.running.verdicts import VerdictTracker
 
 TRAINING = MODES.index("training")
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from reach_grasp.errors import CommandError
+from reach_grasp.values import number
 
 _MODES = ("demonstration", "training", "evaluation")
 
@@ -39,7 +40,7 @@ class Convert:
             help="Which episodes of steps to take: demonstration, training, evaluation. Default: the first two.",
         )
         add("--task", help="Sentence that names the task in the dataset. Default: what bag or mapping say.")
-        add("--fps", type=int, help="Rows per second of bags with steps. Default: what the bags say.")
+        add("--fps", type=number(int, 1, 1000), help="Rows per second of bags with steps. Default: what the bags say.")
         add("--robot-type", default="so101", help="Default: so101.")
 
     def run(self, options: argparse.Namespace) -> int:
@@ -50,8 +51,6 @@ class Convert:
         from hilserl_core.step import Mode
 
         root = (options.root or Path("datasets") / options.repo_id).expanduser()
-        if options.fps is not None and options.fps < 1:
-            raise CommandError(f"--fps is {options.fps}, expected a whole number from 1")
         if options.mapping and (options.modes or options.fps):
             raise CommandError("--modes and --fps are for bags with steps; with --mapping the file says what to take")
         modes = tuple(Mode[mode.upper()] for mode in options.modes or _MODES[:2])

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 from reach_grasp.errors import CommandError
+from reach_grasp.values import number
 
 
 class EmulateBus:
@@ -30,9 +31,18 @@ class EmulateBus:
             "delayed are probabilities of a packet; delay_s says how late; dead and hot are ids of servos (5+6); hot_c is the "
             "temperature of those; supply_v is the supply; echo=1 sends every byte back first; seed makes it repeatable.",
         )
-        parser.add_argument("--baud", type=int, default=1_000_000, help="Bits per second on the wire; 0: no delays at all.")
         parser.add_argument(
-            "--latency-ms", type=float, default=1.0, metavar="MS", help="What the USB adapter adds to an answer."
+            "--baud",
+            type=number(int, 0, 10_000_000),
+            default=1_000_000,
+            help="Bits per second on the wire; 0: no delays at all.",
+        )
+        parser.add_argument(
+            "--latency-ms",
+            type=number(float, 0.0, 999.0),
+            default=1.0,
+            metavar="MS",
+            help="What the USB adapter adds to an answer.",
         )
 
     def run(self, options: argparse.Namespace) -> int:
@@ -41,8 +51,6 @@ class EmulateBus:
         from so101_sim.bus.emulator import BusEmulator, EmulatorError, Line
         from so101_sim.bus.faults import FaultError, Faults, parse_faults
 
-        if options.baud < 0 or not 0 <= options.latency_ms < 1000:
-            raise CommandError(f"--baud {options.baud} --latency-ms {options.latency_ms:g}: neither can be that")
         try:
             faults = Faults(parse_faults(options.faults))
             line = Line(options.baud, options.latency_ms / 1000)
@@ -61,6 +69,6 @@ class EmulateBus:
 
 def _wait() -> None:
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, lambda *_: stop.set())
     stop.wait()

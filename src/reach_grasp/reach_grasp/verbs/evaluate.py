@@ -13,7 +13,7 @@ from reach_grasp.systems import SYSTEMS
 from reach_grasp.verbs.system import StartSystem
 
 if TYPE_CHECKING:
-    from reach_grasp.demo.monitor import Monitor
+    from reach_grasp.running.monitor import Monitor
 
 
 class Evaluate(StartSystem):
@@ -24,11 +24,11 @@ class Evaluate(StartSystem):
 
     def run(self, options: argparse.Namespace) -> int:
         """Evaluate, print the result and write it to evaluation.json in the run's folder."""
-        from reach_grasp.demo.display import Snapshot
-        from reach_grasp.demo.monitor import check_running
-        from reach_grasp.demo.progress import Rate, success_rate
         from reach_grasp.report.numbers import evaluation_numbers
         from reach_grasp.report.page import percent
+        from reach_grasp.running.display import Snapshot
+        from reach_grasp.running.monitor import check_running
+        from reach_grasp.running.rates import Rate, success_rate
 
         given, ticks = self.given(options), Rate()
         folder, count = Path(given["run"]), int(given["episodes"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reach_grasp.errors import CommandError
 from reach_grasp.task_files import add_task_option, task_of
+from reach_grasp.values import folder_to_write
 
 
 class ImportDataset:
@@ -21,7 +22,9 @@ class ImportDataset:
         """Declare the options."""
         parser.add_argument("dataset", type=Path, help="Folder of the dataset.")
         run = Path("outputs/train")
-        parser.add_argument("--run", type=Path, default=run, metavar="DIR", help=f"Folder of the run. Default: {run}.")
+        parser.add_argument(
+            "--run", type=folder_to_write, default=run, metavar="DIR", help=f"Folder of the run. Default: {run}."
+        )
         parser.add_argument(
             "--artifact",
             type=Path,

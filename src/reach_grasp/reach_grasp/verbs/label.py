@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reach_grasp.errors import CommandError
+from reach_grasp.values import number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,7 +151,7 @@ class TurnImages:
         add = parser.add_argument
         add("dataset", type=Path, help="Folder of a LeRobot dataset v3.0; it is only read.")
         add("--output", type=Path, required=True, metavar="DIR", help="Folder of the new dataset.")
-        add("--rotate", type=int, choices=(0, 90, 180, 270), default=0, help="Degrees clockwise.")
+        add("--rotate", type=number(int), choices=(0, 90, 180, 270), default=0, help="Degrees clockwise.")
         add("--flip", choices=("horizontal", "vertical"), help="After the rotation: swap left and right, or up and down.")
         add("--cameras", nargs="+", default=[], metavar="CAMERA", help="Such as wrist. Default: all.")
 

@@ -12,7 +12,7 @@ from reach_grasp.systems import SYSTEMS
 from reach_grasp.verbs.system import StartSystem
 
 if TYPE_CHECKING:
-    from reach_grasp.demo.monitor import Monitor
+    from reach_grasp.running.monitor import Monitor
 
 
 class Record(StartSystem):
@@ -23,9 +23,9 @@ class Record(StartSystem):
 
     def run(self, options: argparse.Namespace) -> int:
         """Record until the demonstrations are taken and everything is on disk."""
-        from reach_grasp.demo.display import Snapshot
-        from reach_grasp.demo.monitor import all_recorded, check_running
-        from reach_grasp.demo.progress import Rate
+        from reach_grasp.running.display import Snapshot
+        from reach_grasp.running.monitor import all_recorded, check_running
+        from reach_grasp.running.rates import Rate
 
         given, ticks = self.given(options), Rate()
         folder, wanted = Path(given["run"]).expanduser(), int(given["demonstrations"])

@@ -15,7 +15,7 @@ from reach_grasp.verbs.system import StartSystem
 
 if TYPE_CHECKING:
     from dataset_recorder.comparison import Frame
-    from reach_grasp.demo.monitor import Monitor
+    from reach_grasp.running.monitor import Monitor
 
 
 class Replay(StartSystem):
@@ -32,8 +32,8 @@ class Replay(StartSystem):
     def run(self, options: argparse.Namespace) -> int:
         """Play the bags, write what is said of their frames, and print how that compares with the labels."""
         from dataset_recorder.comparison import read_frames
-        from reach_grasp.demo.display import Snapshot
         from reach_grasp.process import check_alive
+        from reach_grasp.running.display import Snapshot
 
         given = self.given(options)
         bags = _found([*options.bags, *(Path(bag) for bag in given["bag"].split(":") if bag)])

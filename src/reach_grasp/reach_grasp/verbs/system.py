@@ -4,22 +4,23 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reach_grasp.interrupt import listen
-from reach_grasp.specs import System
+from reach_grasp.specs import Argument, System
 from reach_grasp.systems import nodes_of
+from reach_grasp.values import domain_of_environment
 
 if TYPE_CHECKING:
-    from reach_grasp.demo.display import Snapshot
-    from reach_grasp.demo.monitor import Monitor
+    from reach_grasp.running.display import Snapshot
+    from reach_grasp.running.monitor import Monitor
 
 POLL_S = 0.25
 
@@ -34,11 +35,14 @@ class StartSystem:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """One option per argument of the system, as `ros2 launch --show-args` lists them."""
         for argument in self.system.arguments:
-            allowed = argument.choices or (("true", "false") if argument.kind is bool else None)
-            metavar = None if allowed else argument.name.upper()
+            allowed = argument.choices or (("true", "false") if argument.kind is bool else ())
             text = f"{argument.text} Default: {argument.default or 'none'}."
             parser.add_argument(
-                f"--{argument.name}", default=argument.default, choices=allowed, metavar=metavar, help=text.replace("%", "%%")
+                argument.flag,
+                type=partial(_as_written, argument),
+                default=argument.default,
+                metavar=f"{{{','.join(allowed)}}}" if allowed else argument.name.upper(),
+                help=text.replace("%", "%%"),
             )
 
     def given(self, options: argparse.Namespace) -> dict[str, str]:
@@ -61,14 +65,14 @@ class StartSystem:
 
         look: called four times a second. Returns what listened to the system. Raises CommandError before anything is started.
         """
-        from reach_grasp.demo.display import Display
-        from reach_grasp.demo.monitor import Monitor
         from reach_grasp.process import background
+        from reach_grasp.running.display import Display
+        from reach_grasp.running.monitor import Monitor
 
         nodes_of(self.system.name, given)
         listen(signal.SIGINT)
         log.parent.mkdir(parents=True, exist_ok=True)
-        domain = int(os.environ.get("ROS_DOMAIN_ID", "0") or 0)
+        domain = domain_of_environment()
         with (
             Display(sys.stdout) as display,
             Monitor(domain, namespace=given["namespace"]) as monitor,
@@ -78,3 +82,9 @@ class StartSystem:
                 display.show(shown)
                 time.sleep(POLL_S)
         return monitor
+
+
+def _as_written(argument: Argument, text: str) -> str:
+    """The text itself, once it is known to be allowed; `nodes_of` reads it again. Raises ValueRefused."""
+    argument.read(text)
+    return text

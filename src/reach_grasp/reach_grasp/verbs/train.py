@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import time
 from pathlib import Path
 
 from reach_grasp.interrupt import heed, listen
 from reach_grasp.systems import SYSTEMS, nodes_of
+from reach_grasp.values import domain_of_environment
 from reach_grasp.verbs.system import POLL_S, StartSystem
 
 
@@ -22,13 +22,13 @@ class Train(StartSystem):
 
     def run(self, options: argparse.Namespace) -> int:
         """Show what the nodes say; the exit code is that of a system that ended by itself, else 0."""
-        from reach_grasp.demo.monitor import Monitor, all_learned
         from reach_grasp.process import background
+        from reach_grasp.running.monitor import Monitor, all_learned
 
         given = self.given(options)
         nodes_of(self.system.name, given)
         listen(signal.SIGINT)
-        domain = int(os.environ.get("ROS_DOMAIN_ID", "0") or 0)
+        domain = domain_of_environment()
         with (
             Monitor(domain, namespace=given["namespace"]) as monitor,
             background(self.system.name, given, None, {}) as process,

@@ -9,6 +9,7 @@ from typing import Any
 
 from reach_grasp.errors import CommandError
 from reach_grasp.task_files import add_task_option, config_file, task_of
+from reach_grasp.values import folder_to_write
 
 
 class TrainClassifier:
@@ -23,7 +24,10 @@ class TrainClassifier:
         parser.add_argument("--config", type=Path, help="Settings; default: the installed config/reward_classifier.yaml.")
         add_task_option(parser)
         parser.add_argument(
-            "--output", type=Path, default=Path("outputs/reward_classifier"), help="Folder to write. Default: %(default)s."
+            "--output",
+            type=folder_to_write,
+            default=Path("outputs/reward_classifier"),
+            help="Folder to write. Default: %(default)s.",
         )
 
     def run(self, options: argparse.Namespace) -> int:

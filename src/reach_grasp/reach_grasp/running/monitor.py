@@ -26,12 +26,12 @@ from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
 from hilserl_ros.images import image_to_rgb
 from hilserl_ros.transport import use_udp
-from reach_grasp.demo.episodes import Episode, EpisodeTracker
-from reach_grasp.demo.film import FilmRecorder
-from reach_grasp.demo.verdicts import Verdict, VerdictTracker
 from reach_grasp.errors import CommandError
 from reach_grasp.interrupt import heed
 from reach_grasp.process import check_alive, last_error
+from reach_grasp.running.episodes import Episode, EpisodeTracker
+from reach_grasp.running.film import FilmRecorder
+from reach_grasp.running.verdicts import Verdict, VerdictTracker
 
 SILENCE_S = 90.0
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running systems: listened to, shown on the terminal, and filmed."""
