@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import mujoco
@@ -28,8 +29,14 @@ _TABLE, _ARM = 1, 2  # bits of contacts: everything touches table and cube, part
 _OPTICAL_TO_MUJOCO = (0.0, 1.0, 0.0, 0.0)  # z forward, y down -> z backward, y up
 
 
-def build(urdf: Path, joints: tuple[str, ...], config: WorldConfig, largest: tuple[int, int] = (1920, 1080)) -> mujoco.MjModel:
-    """The model. joints: names in the order of the actuators. largest: width and height of the largest image."""
+def build(
+    urdf: Path,
+    joints: tuple[str, ...],
+    config: WorldConfig,
+    largest: tuple[int, int] = (1920, 1080),
+    furnish: Callable[[mujoco.MjSpec], None] | None = None,
+) -> mujoco.MjModel:
+    """The model. joints: names in the order of the actuators. largest: width, height of an image. furnish: adds more."""
     spec = mujoco.MjSpec.from_file(str(urdf))
     spec.option.timestep = TIMESTEP_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -45,6 +52,8 @@ def build(urdf: Path, joints: tuple[str, ...], config: WorldConfig, largest: tup
     spec.visual.headlight.specular = (0.05, 0.05, 0.05)
     _add_surroundings(spec)
     _add_cube(spec)
+    if furnish is not None:
+        furnish(spec)
     for geom in spec.geoms:
         _set_contact(geom)
     for name in joints:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,11 +34,17 @@ class Grasp:
 class World:
     """Arm, table, cube and cameras. The same seed and the same targets give the same world, images included."""
 
-    def __init__(self, config: WorldConfig | None = None, task: TaskSpec | None = None, urdf: Path | None = None) -> None:
-        """Build the model. Raises WorldError when the start pose is out of reach, on the first `reset`."""
+    def __init__(
+        self,
+        config: WorldConfig | None = None,
+        task: TaskSpec | None = None,
+        urdf: Path | None = None,
+        furnish: Callable[[mujoco.MjSpec], None] | None = None,
+    ) -> None:
+        """Build the model; furnish: adds more to look at. Raises WorldError when the start pose is out of reach."""
         self.config, self.task = config or WorldConfig(), task or TaskSpec()
         urdf = urdf or urdf_path()
-        self.model = scene.build(urdf, self.task.joints, self.config)
+        self.model = scene.build(urdf, self.task.joints, self.config, furnish=furnish)
         self.data = mujoco.MjData(self.model)
         self.kinematics = Kinematics(urdf, self.task.joints, replace(IkOptions(), max_step_rad=3.0, max_iterations=60))
         self.ticks = 0
@@ -46,6 +53,7 @@ class World:
         self._qpos = np.array([self.model.joint(name).qposadr[0] for name in self.task.joints])
         self._qvel = np.array([self.model.joint(name).dofadr[0] for name in self.task.joints])
         self._cube_qpos = self.model.joint("cube").qposadr[0]
+        self._cube_qvel = self.model.joint("cube").dofadr[0]
         self._cube = self.model.geom("cube").id
         self._cube_body = self.model.body("cube").id
         self._jaws = {self.model.geom(name).id: side for side, names in enumerate(scene.JAWS) for name in names}
@@ -100,6 +108,27 @@ class World:
             self.data.ctrl[:] = before + (targets - before) * ((index + 1) / self._substeps)
             mujoco.mj_step(self.model, self.data)
         mujoco.mj_forward(self.model, self.data)  # contacts, forces and frames of this instant
+
+    def put_arm(self, joints: np.ndarray) -> None:
+        """Put the arm's joints (J,) rad somewhere, at rest; its servos pull to there."""
+        self.data.qpos[self._qpos], self.data.qvel[self._qvel] = joints, 0.0
+        self.data.ctrl[:] = joints
+
+    def put_cube(self, position: np.ndarray, quaternion: np.ndarray) -> None:
+        """Put the cube's centre (3,) m somewhere, turned by a quaternion w x y z (4,), at rest."""
+        self.data.qpos[self._cube_qpos : self._cube_qpos + 7] = (*position, *quaternion)
+        self.data.qvel[self._cube_qvel : self._cube_qvel + 6] = 0.0
+
+    def look(self) -> None:
+        """Work out where everything is that cameras see, after something was put elsewhere."""
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+
+    @property
+    def cube_half_m(self) -> float:
+        """Half the cube's edge."""
+        return float(self.model.geom_size[self._cube, 0])
 
     @property
     def joint_positions(self) -> np.ndarray:

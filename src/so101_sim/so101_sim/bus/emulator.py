@@ -70,12 +70,12 @@ class BusEmulator:
         port: Path | None = None,
         line: Line | None = None,
         faults: Faults | None = None,
-        step_s: float = 0.0,
+        step_s: float | None = 0.0,
     ) -> None:
         """port: a symbolic link to make to the device, whose own name the system chooses. Plant and mountings go together.
 
         step_s: for lockstep. Time does not pass by the wall clock but by so much before each SYNC_READ, of which a driver sends
-        one per cycle.
+        one per cycle. None: time passes by `advance` alone.
         """
         if (plant is None) != (mountings is None):
             raise EmulatorError("a plant needs the mountings of its servos, and these need a plant")
@@ -175,7 +175,7 @@ class BusEmulator:
             self._sense(0.0)
 
     def advance(self, duration_s: float) -> None:
-        """Let the servos and the plant move on; done by itself, by the wall clock, whenever a packet comes."""
+        """Let the servos and the plant move on. Without a step_s it is done by itself, by the wall clock, with every packet."""
         with self._lock:
             while duration_s > 0.0:
                 step = min(duration_s, _STEP_S)
@@ -224,6 +224,8 @@ class BusEmulator:
 
     def _passed_s(self, request: Request) -> float:
         """Since the last packet."""
+        if self._step_s is None:
+            return 0.0
         if self._step_s:
             return self._step_s if request.instruction == Instruction.SYNC_READ else 0.0
         before, self._last_s = self._last_s, time.monotonic()

@@ -18,8 +18,9 @@ _LARGEST_NM = (*(scene.ARM_TORQUE,) * 5, 2 * scene.GRIPPER_TORQUE)
 class WorldPlant:
     """Moves a world's arm by its servos' set points and torques. Who else looks at the world must hold the emulator still."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, stiffness_nm_rad: float = scene.KP) -> None:
+        """stiffness_nm_rad: torque of a servo for each radian that it is away from where it pulls to."""
+        self._world, self._stiffness = world, stiffness_nm_rad
         self._left_s = 0.0
 
     def advance(self, duration_s: float, drives: Sequence[Drive]) -> None:
@@ -27,7 +28,7 @@ class WorldPlant:
         model, data = self._world.model, self._world.data
         for index, (drive, largest) in enumerate(zip(drives, _LARGEST_NM, strict=True)):
             limp = drive.target_rad is None
-            gain, damping = (0.0, 0.0) if limp else (scene.KP, scene.KV)
+            gain, damping = (0.0, 0.0) if limp else (self._stiffness, scene.KV)
             model.actuator_gainprm[index, 0], model.actuator_biasprm[index, 1:3] = gain, (-gain, -damping)
             model.actuator_forcerange[index] = (-largest * drive.torque, largest * drive.torque)
             data.ctrl[index] = data.ctrl[index] if limp else drive.target_rad

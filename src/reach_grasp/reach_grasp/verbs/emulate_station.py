@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""reach-grasp emulate-station: a whole station without hardware, in real time, for whoever has none at hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reach_grasp.errors import CommandError
+
+if TYPE_CHECKING:
+    from so101_sim.station.twin import Twin
+
+_REPORT_S = 2.0
+
+
+class EmulateStation:
+    """The verb."""
+
+    name = "emulate-station"
+    text = (
+        "Emulate a station in real time: follower and leader on serial devices, two camera streams, keys, one simulated table; "
+        "ends with Ctrl-C."
+    )
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the options."""
+        add = parser.add_argument
+        add("--folder", type=Path, required=True, metavar="DIR", help="Where its devices, station.yaml and twin.json appear.")
+        add("--seed", type=int, default=0, help="Draws the looks, the light, what lies about and how the servos are mounted.")
+        add("--port", type=int, default=0, metavar="PORT", help="Of the camera streams on 127.0.0.1. Default: a free one.")
+        add("--follower-id", default="my_arm", metavar="NAME", help="Its calibration, as station.yaml names it.")
+        add("--leader-id", default="my_leader", metavar="NAME", help="Its calibration, as station.yaml names it.")
+        add(
+            "--set",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="A setting of the twin, such as servo.backlash_rad=0; docs/twin.md lists them. May be given again.",
+        )
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Serve until told to stop, then say how well time was kept."""
+        from hilserl_ros.realtime import take_precedence
+        from so101_sim.station.cameras import Cameras
+        from so101_sim.station.files import write_station
+        from so101_sim.station.settings import parse_settings
+        from so101_sim.station.twin import Twin
+
+        if not 0 <= options.port <= 65535 or options.seed < 0:
+            raise CommandError(f"--port {options.port} --seed {options.seed}: a port is 0 to 65535, a seed not below 0")
+        stop = _stop_signal()
+        try:
+            settings = parse_settings(options.set, options.seed)
+            folder = options.folder.expanduser().absolute()
+            folder.mkdir(parents=True, exist_ok=True)
+            twin = Twin(folder, settings)
+            with Cameras(settings, twin.task, twin.state, options.port) as cameras, twin:
+                addresses = {name: cameras.address(name) for name in settings.cameras()}
+                names = options.follower_id, options.leader_id
+                devices = write_station(folder, addresses, settings, names)
+                take_precedence()  # a real servo waits for nobody
+                print("\n".join(f"{real} -> {ours}" for real, ours in devices.items()), flush=True)
+                figures = _watch(twin, folder, stop)
+        except (OSError, ValueError) as error:
+            raise CommandError(str(error)) from error
+        print(figures)
+        return 0
+
+
+def _stop_signal() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _watch(twin: Twin, folder: Path, stop: threading.Event) -> str:
+    """Write `twin.json` now and then until told to stop. Returns the last figures as a sentence."""
+    from so101_sim.station.files import REPORT, write_file
+    from so101_sim.station.report import report, sentence
+
+    while True:
+        ended = stop.wait(_REPORT_S)
+        figures = report(twin, twin.settings, time.monotonic())
+        write_file(folder / REPORT, json.dumps(figures, indent=2) + "\n")
+        if ended:
+            return sentence(figures)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""reach-grasp emulate-station, as a program of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reach_grasp.command import main
+from so101_driver.bus import Bus
+
+
+def test_the_table_of_devices_is_printed_and_the_devices_are_gone_at_the_end(tmp_path: Path):
+    words = ["emulate-station", "--folder", str(tmp_path), "--seed", "4", "--follower-id", "left"]
+    process = subprocess.Popen([sys.executable, "-m", "reach_grasp.command", *words], stdout=subprocess.PIPE, text=True)
+    try:
+        devices = dict(process.stdout.readline().rstrip("\n").split(" -> ") for _ in range(6))
+        assert devices == json.loads((tmp_path / "devices.json").read_text())
+        station = yaml.safe_load((tmp_path / "station.yaml").read_text())
+        assert station["/**/follower"]["ros__parameters"] == {"port": devices["/dev/ttyACM0"], "calibration": "left"}
+        with Bus(devices["/dev/ttyACM1"], reply_timeout_s=30.0) as bus:
+            bus.check()
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[0].startswith("real-time factor ")
+        assert process.returncode == 0 and not Path(devices["/dev/ttyACM0"]).is_symlink()
+        assert json.loads((tmp_path / "twin.json").read_text())["packets"]["leader"] > 0
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--folder", "/proc/twin"], "/proc/twin"),
+        (["--set", "servo.backlsh_rad=1"], "did you mean servo.backlash_rad"),
+        (["--port", "70000"], "--port 70000"),
+        (["--set", "world.start_m=3,0,0"], "cannot reach"),
+    ],
+)
+def test_what_cannot_be_emulated_is_said_in_one_sentence(words, sentence, capsys, tmp_path):
+    assert main(["emulate-station", "--folder", str(tmp_path), *words]) == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The twin's two arms as what their servos move. A joint without torque can be moved by hand."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from so101_description import JOINTS, joint_limits
+from so101_sim.bus.plant import COUNTS_PER_RAD, Drive, Mounting, Plant, Shaft
+from so101_sim.station.settings import ArmSettings, ServoSettings, StationError
+
+_SERVO_MIDDLE = 2048  # counts
+_STIFFNESS = 6.0  # share of the largest torque per rad, of the leader's servos
+_LAG_S = 0.015
+
+
+def odd_mountings(settings: ArmSettings, seed: int, arm: int) -> tuple[Mounting, ...]:
+    """Servos as somebody has screwed them on: each reads something else in the middle of its joint. arm: which of the two."""
+    rng = np.random.default_rng([seed, 71, arm])
+    spread = settings.zero_spread_counts
+    mountings = []
+    for low, high in (joint_limits()[joint] for joint in JOINTS):
+        middle = _SERVO_MIDDLE + int(rng.integers(-spread, spread + 1))
+        mountings.append(Mounting(round(middle - COUNTS_PER_RAD * (low + high) / 2)))
+    return tuple(mountings)
+
+
+class Hands:
+    """Where a person's hands hold an arm's joints, rad by the joint's index."""
+
+    def __init__(self, velocity_rad_s: float) -> None:
+        self._velocity_rad_s, self._limits = velocity_rad_s, joint_limits()
+        self._held: dict[int, float] = {}
+
+    def hold(self, joints: Mapping[str, float]) -> None:
+        """Take hold of joints, by name, and move each there [rad]. Raises StationError for a name or value that is none."""
+        for joint, angle in joints.items():
+            if joint not in JOINTS:
+                raise StationError(f"the arm has no joint '{joint}', only {', '.join(JOINTS)}")
+            if not isinstance(angle, (int, float)) or not math.isfinite(angle):
+                raise StationError(f"{joint} cannot be moved to {angle!r}, expected an angle in rad")
+        for joint, angle in joints.items():
+            low, high = self._limits[joint]
+            self._held[JOINTS.index(joint)] = min(max(angle, low), high)
+
+    def release(self) -> None:
+        """Let the whole arm go."""
+        self._held = {}
+
+    def moved(self, index: int, position_rad: float, duration_s: float) -> float | None:
+        """Where the hand has a joint after some time, that was at `position_rad`; None where no hand holds it."""
+        target = self._held.get(index)
+        if target is None:
+            return None
+        reach = self._velocity_rad_s * duration_s
+        return position_rad + min(max(target - position_rad, -reach), reach)
+
+
+class FollowerArm:
+    """The simulated arm, with what lies between a servo's set point and its joint: delay, backlash, dead band."""
+
+    def __init__(self, plant: Plant, hands: Hands, settings: ServoSettings, step_s: float) -> None:
+        """plant: what moves without all that. step_s: the length of each `advance`."""
+        self.hands = hands
+        self._plant, self._settings = plant, settings
+        self._coming: deque[list[Drive]] = deque()
+        self._delay_steps = round(settings.delay_s / step_s)
+        self._gears: list[float | None] = [None] * len(JOINTS)  # where the output side of each gear is pulled to
+        self._by_hand: dict[int, float] = {}
+
+    def advance(self, duration_s: float, drives: Sequence[Drive]) -> None:
+        """Let time pass under these drives."""
+        self._coming.append(list(drives))
+        delayed = self._coming.popleft() if len(self._coming) > self._delay_steps else self._coming[0]
+        shafts = self._plant.shafts()
+        pulls = [self._pull(i, drive, shafts[i].position_rad, duration_s) for i, drive in enumerate(delayed)]
+        self._plant.advance(duration_s, pulls)
+
+    def _pull(self, index: int, drive: Drive, position_rad: float, duration_s: float) -> Drive:
+        if drive.target_rad is None:
+            self._gears[index] = None
+            return self._carried(index, position_rad, duration_s)
+        self._by_hand.pop(index, None)
+        play = self._settings.backlash_rad / 2
+        before = self._gears[index]
+        gear = drive.target_rad if before is None else min(max(before, drive.target_rad - play), drive.target_rad + play)
+        self._gears[index] = gear
+        error, band = gear - position_rad, self._settings.dead_band_rad
+        wanted = math.copysign(max(0.0, abs(error) - band), error)
+        return Drive(position_rad + wanted, drive.torque)
+
+    def _carried(self, index: int, position_rad: float, duration_s: float) -> Drive:
+        """A hand is a strong servo: it moves a limp joint, and holds it where it has moved it."""
+        target = self.hands.moved(index, self._by_hand.get(index, position_rad), duration_s)
+        if target is None:
+            self._by_hand.pop(index, None)
+            return Drive(None, 0.0)
+        self._by_hand[index] = target
+        return Drive(target, 1.0)
+
+    def shafts(self) -> Sequence[Shaft]:
+        """How things are now; of what a hand does a servo's current knows nothing."""
+        return [
+            Shaft(shaft.position_rad, shaft.velocity_rad_s, 0.0) if index in self._by_hand else shaft
+            for index, shaft in enumerate(self._plant.shafts())
+        ]
+
+
+class LeaderArm:
+    """Joints without mass. A hand is stronger than a servo; without either the gears' friction holds a joint."""
+
+    def __init__(self, positions_rad: Sequence[float], hands: Hands) -> None:
+        self.hands = hands
+        self._limits = [joint_limits()[joint] for joint in JOINTS]
+        self._positions = list(map(float, positions_rad))
+        self._velocities = [0.0] * len(JOINTS)
+        self._torques = [0.0] * len(JOINTS)
+
+    def advance(self, duration_s: float, drives: Sequence[Drive]) -> None:
+        """Let time pass under these drives."""
+        share = 1.0 - math.exp(-duration_s / _LAG_S)
+        for index, drive in enumerate(drives):
+            before = self._positions[index]
+            target = before if drive.target_rad is None else drive.target_rad
+            held = self.hands.moved(index, before, duration_s)
+            after = before + (target - before) * share * min(1.0, 4.0 * drive.torque) if held is None else held
+            low, high = self._limits[index]
+            self._positions[index] = after = min(max(after, low), high)
+            self._velocities[index] = (after - before) / duration_s
+            self._torques[index] = min(max((target - after) * _STIFFNESS, -drive.torque), drive.torque)
+
+    def shafts(self) -> Sequence[Shaft]:
+        """How things are now."""
+        return [Shaft(*values) for values in zip(self._positions, self._velocities, self._torques, strict=True)]

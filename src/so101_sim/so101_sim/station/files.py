@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the twin writes into its folder: parameters for the nodes, the table of device names, and how it is doing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from so101_sim.station.settings import StationError, StationSettings
+
+STATION, DEVICES, REPORT = "station.yaml", "devices.json", "twin.json"
+
+
+def write_file(path: Path, text: str) -> None:
+    """Replace a file; a kill at any instant leaves the old one or the new one. Raises StationError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise StationError(f"{path} cannot be written: {error.strerror or error}; choose another --folder") from error
+
+
+def station_parameters(
+    folder: Path, addresses: Mapping[str, str], settings: StationSettings, names: tuple[str, str]
+) -> dict[str, Any]:
+    """Parameters of the real station's nodes. addresses: of the streams. names: calibrations of follower and leader."""
+    nodes: dict[str, dict[str, Any]] = {
+        "follower": {"port": str(folder / "follower"), "calibration": names[0]},
+        "leader": {"port": str(folder / "leader"), "calibration": names[1]},
+        "keyboard": {"device": str(folder / "keys")},
+    }
+    for camera, found in settings.cameras().items():
+        nodes[f"{camera}_camera"] = {
+            "source": addresses[camera], "fps": found.fps, "width": found.width, "height": found.height,
+        }  # fmt: skip
+    return {f"/**/{name}": {"ros__parameters": values} for name, values in nodes.items()}
+
+
+def device_names(folder: Path, addresses: Mapping[str, str]) -> dict[str, str]:
+    """What stands in the place of each device that the documentation names."""
+    return {
+        "/dev/ttyACM0": str(folder / "follower"),
+        "/dev/ttyACM1": str(folder / "leader"),
+        "/dev/v4l/by-id/usb-YOUR_CAMERA-video-index0": addresses["wrist"],
+        "/dev/video0": addresses["wrist"],
+        "/dev/video2": addresses["front"],
+        "/dev/input/by-id/usb-YOUR_KEYBOARD-event-kbd": str(folder / "keys"),
+    }
+
+
+def write_station(
+    folder: Path, addresses: Mapping[str, str], settings: StationSettings, names: tuple[str, str]
+) -> dict[str, str]:
+    """Write `station.yaml` and `devices.json`; returns the table of the latter. Raises StationError."""
+    head = "# Written by reach-grasp emulate-station for this run of the twin; the next one may have other addresses.\n"
+    parameters = station_parameters(folder, addresses, settings, names)
+    write_file(folder / STATION, head + json.dumps(parameters, indent=2) + "\n")  # JSON is YAML
+    devices = device_names(folder, addresses)
+    write_file(folder / DEVICES, json.dumps(devices, indent=2) + "\n")
+    return devices

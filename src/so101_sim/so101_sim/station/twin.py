@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The twin's world and its two arms in real time, and what a person's hands can do there."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hilserl_core.task import TaskSpec
+from so101_description import JOINTS
+from so101_sim import scene
+from so101_sim.bus.emulator import BusEmulator, Line
+from so101_sim.bus.physics import WorldPlant
+from so101_sim.station.arms import FollowerArm, Hands, LeaderArm, odd_mountings
+from so101_sim.station.clock import RealTime
+from so101_sim.station.furniture import furnish
+from so101_sim.station.settings import StationError, StationSettings
+from so101_sim.station.shared import SharedState, Snapshot
+from so101_sim.world import World
+
+STEP_S = scene.TIMESTEP_S
+_REST_RAD = (0.0, -1.745, 1.497, 1.60, 1.559, 0.10)  # folded: it stays there without torque, beside where cubes lie
+_LEADER_RAD = (0.0, -1.2, 1.2, 0.9, 1.5, 0.5)
+
+
+class Twin:
+    """Follower and leader as servos on serial devices, above one simulated table. Use it as a context manager."""
+
+    def __init__(self, folder: Path, settings: StationSettings | None = None, task: TaskSpec | None = None) -> None:
+        """folder: where the devices `follower` and `leader` appear. Raises WorldError for a world that cannot be."""
+        self.settings = settings = settings or StationSettings()
+        self.task = task or TaskSpec()
+        self.world = make_world(settings, self.task)
+        self.world.put_arm(np.array(_REST_RAD))
+        self.state = SharedState()
+        self.clock = RealTime(STEP_S)
+        velocity = settings.arm.hand_velocity_rad_s
+        follower = FollowerArm(WorldPlant(self.world, settings.servo.stiffness_nm_rad), Hands(velocity), settings.servo, STEP_S)
+        leader = LeaderArm(_LEADER_RAD, Hands(velocity))
+        self.hands = {"follower": follower.hands, "leader": leader.hands}
+        line = Line(latency_s=settings.arm.adapter_latency_s)
+        self.buses = {
+            name: BusEmulator(
+                plant, odd_mountings(settings.arm, settings.seed, arm), port=folder / name, line=line, step_s=None
+            )
+            for arm, (name, plant) in enumerate({"follower": follower, "leader": leader}.items())
+        }
+        self._places = 0
+        self._leader = np.array(_LEADER_RAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="world", daemon=True)
+
+    def __enter__(self) -> Twin:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Plug the arms in and let time begin. Raises EmulatorError when a device cannot be made."""
+        started = []
+        try:
+            for bus in self.buses.values():
+                bus.start()
+                started.append(bus)
+        except OSError:
+            for bus in started:
+                bus.stop()
+            raise
+        self.step()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End time, and take the devices away."""
+        self._stop.set()
+        self._thread.join()
+        for bus in self.buses.values():
+            bus.stop()
+        self.state.close()
+
+    def hold(self, arm: str, joints: dict[str, float]) -> None:
+        """A hand takes joints of the `follower` or the `leader`, by name, and moves each there [rad].
+
+        A joint that has torque moves on the leader alone. Raises StationError.
+        """
+        self._hands(arm).hold(joints)
+
+    def release(self, arm: str) -> None:
+        """The hands let an arm go. Raises StationError."""
+        self._hands(arm).release()
+
+    def _hands(self, arm: str) -> Hands:
+        if arm not in self.hands:
+            raise StationError(f"there is no arm '{arm}', only {' and '.join(self.hands)}")
+        return self.hands[arm]
+
+    def place_cube(self, x: float, y: float, yaw: float) -> None:
+        """Put the cube on the table, x and y [m] in the base frame, turned by yaw [rad]. Raises StationError."""
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in (x, y, yaw)):
+            raise StationError(f"the cube cannot be put to {x!r}, {y!r}, turned by {yaw!r}; expected metres, metres, radians")
+        with self.buses["follower"].still():
+            world = self.world
+            world.put_cube(np.array([x, y, world.cube_half_m]), np.array([math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)]))
+            self._places += 1
+
+    def leader_joints(self) -> dict[str, float]:
+        """Where the leader's joints are [rad]: whoever holds it feels that."""
+        return dict(zip(JOINTS, self._leader.tolist(), strict=True))
+
+    def step(self) -> None:
+        """Let one step of time pass."""
+        follower, leader = self.buses.values()
+        leader.advance(STEP_S)
+        self._leader = np.array([shaft.position_rad for shaft in leader.plant.shafts()])
+        with follower.still():
+            follower.advance(STEP_S)
+            if self.clock.steps % round(self.task.tick_s / STEP_S) == 0:
+                self.world.end_tick()
+                grasp = self.world.grasp()
+                self._truth = (grasp.pinched, self.world.success, self.world.failed, self.world.ticks)
+            position, (x, y, z, w) = self.world.cube_pose
+            joints, places = self.world.joint_positions, self._places
+        now_s = time.monotonic()
+        behind_s = max(0.0, self.clock.behind_s(now_s))
+        cube = np.array([*position, w, x, y, z])
+        self.state.write(Snapshot(now_s, behind_s, places, joints, cube, self._leader, *self._truth))
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for _ in range(self.clock.due(time.monotonic())):
+                self.step()
+            self._stop.wait(max(0.0, self.clock.next_s() - time.monotonic()))
+
+
+def make_world(settings: StationSettings, task: TaskSpec) -> World:
+    """The world that a seed gives; in another process the same one. Raises WorldError."""
+    world = World(settings.world, task, furnish=furnish(settings.scene.distractors, settings.seed))
+    world.reset(settings.seed)
+    return world
