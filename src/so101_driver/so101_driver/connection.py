@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from so101_driver.bus import Bus, Health
+from so101_driver.bus import Bus, Cycle, Health
 from so101_driver.errors import BusError, PortLostError
 from so101_driver.limits import Limits
+from so101_driver.turns import Turns
 
 UNPLUGGED = "the arm was unplugged"
 _RECONNECT_S = 0.5
@@ -21,7 +22,7 @@ class Connection:
     """Not for use from several threads at once.
 
     bus: None while there is none. health: what its servos said last, by id. positions, velocities: (J,) rad, rad/s, NaN
-    before all joints were read, the oldest of them at time_s on the clock.
+    before all joints were read, the oldest of them at time_s on the clock. turns: how positions go on over an encoder's seam.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Connection:
         self.health: dict[int, Health] = {}
         self.positions = np.full(len(limits.joints), math.nan)
         self.velocities, self.time_s = self.positions.copy(), 0.0
+        self.turns = Turns(limits)
         self._find, self._options = find, {"reply_timeout_s": reply_timeout_s, "retries": retries, "clock": clock}
         self._tried_s, self._budget_s = -math.inf, budget_s
 
@@ -93,12 +95,19 @@ class Connection:
             cycle = bus.read_state()
             if (health := bus.read_health()) is not None:
                 self.health[health.servo] = health
-        samples = cycle.samples
-        if len(samples) == len(self.limits.servos):
-            self.positions = self.limits.to_rad({servo: sample.position for servo, sample in samples.items()})
-            self.velocities = self.limits.to_velocity({servo: sample.velocity for servo, sample in samples.items()})
-            self.time_s = min(sample.time_s for sample in samples.values())
+        self.take(cycle)
         return cycle.fresh
+
+    def take(self, cycle: Cycle) -> None:
+        """What was read, once every joint has been."""
+        samples = cycle.samples
+        if len(samples) < len(self.limits.servos):
+            return
+        times_s = np.array([samples[servo].time_s for servo in self.limits.servos])
+        readings = self.limits.to_rad({servo: sample.position for servo, sample in samples.items()})
+        self.positions = self.turns.follow(readings, times_s)
+        self.velocities = self.limits.to_velocity({servo: sample.velocity for servo, sample in samples.items()})
+        self.time_s = float(times_s.min())
 
     def _reconnect(self, now_s: float) -> None:
         if now_s - self._tried_s < _RECONNECT_S:

@@ -20,6 +20,7 @@ from so101_driver.limits import Limits
 from so101_driver.registers import OVERLOAD
 from so101_driver.safety import Safety
 from so101_driver.safety_config import SafetyConfig
+from so101_driver.turns import PAST_SEAM
 
 _HEADROOM = 1.25  # a servo may be this much faster than its goals, to catch up
 
@@ -116,7 +117,8 @@ class Follower:
             raise NoAnswerError(
                 f"servo {', '.join(map(str, cycle.missing))} does not say where it is; check its cable and supply"
             )
-        positions = self.limits.to_rad({servo: sample.position for servo, sample in cycle.samples.items()})
+        self.connection.take(cycle)
+        positions = self.connection.positions
         self._homing = None
         self.safety.reset(positions)
         try:
@@ -161,6 +163,8 @@ class Follower:
             self.safety.stop(UNPLUGGED)
         if limp := [str(servo) for servo, item in self.connection.health.items() if not item.torque]:
             self.safety.stop(f"servo {', '.join(limp)} has lost its torque; look after its supply")
+        if self.connection.turns.astray:
+            self.safety.stop(f"{', '.join(self.connection.turns.astray)} {PAST_SEAM}")
         decision = self.safety.step(now_s, self._state(now_s), self._homeward(now_s) or command)
         if decision.refused:
             self._homing = None
@@ -188,7 +192,7 @@ class Follower:
     def _state(self, now_s: float) -> ArmState:
         health = {self._joints[servo]: item for servo, item in self.connection.health.items()}
         return ArmState(
-            self.connection.positions,
+            self.limits.in_one_turn(self.connection.positions),  # as its servos count: that is where they hold
             max(0.0, now_s - self.connection.time_s),
             {joint: item.load for joint, item in health.items()},
             {joint: item.temperature_c for joint, item in health.items()},

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who drives: the leader follows the robot, or the person moves it freely. Torque is on only while it follows."""
+"""Who drives: the leader follows the robot, or the person moves it freely. Torque is on only while it follows.
+
+A hand is a grip only once the leader has come to where the robot is. So nobody drives by accident who still holds it when an
+episode is reset or the node starts, and the robot never has to leap to a leader that is elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,10 @@ import numpy as np
 
 from hilserl_core.fields import described, tidy
 from so101_driver.errors import SafetyError
+from so101_driver.turns import PAST_SEAM
 
+HELD = "a hand holds it; let go, and take hold of it when it is where the robot is"
+_YIELD_S = 1.0  # for so long it gives way to a hand that is no grip
 _LONGEST_S = 0.1  # a longer pause between two cycles counts as this one
 
 
@@ -51,27 +58,37 @@ class HandoverConfig:
 
 @dataclass(frozen=True)
 class Sight:
-    """What is known in one cycle. leader: (J,) rad, measured leader_age_s ago. robot: (J,) rad, None before it was heard."""
+    """What is known in one cycle. leader: (J,) rad, measured leader_age_s ago. robot: (J,) rad, None before it was heard.
+
+    astray: joints of the leader that its servos cannot take to the robot, since they stand past the seam of their encoders.
+    """
 
     leader: np.ndarray
     leader_age_s: float
     robot: np.ndarray | None
     robot_age_s: float = 0.0
+    astray: tuple[str, ...] = ()
 
 
 class Handover:
-    """Called once per cycle. It begins limp, and follows as soon as it can. reason: why it is limp, empty otherwise."""
+    """Called once per cycle. It begins limp, and follows as soon as it can.
+
+    reason: why it is limp, or not yet to be taken hold of; empty otherwise. resetting: whether an episode is reset; while it is
+    set no hand is a grip.
+    """
 
     def __init__(self, lower: np.ndarray, upper: np.ndarray, config: HandoverConfig | None = None) -> None:
         """lower, upper: (J,) rad, where the leader's goals may be."""
         self.config = config or HandoverConfig()
         self.state, self.reason = State.LIMP, "it has just begun"
-        self.take_overs = 0
+        self.take_overs, self.resetting = 0, False
         self._lower, self._upper = lower, upper
         self._asked: State | None = None
         self._goal = np.zeros_like(lower)
         self._last_s: float | None = None
         self._off_s: float | None = None  # since when a joint has been away from its goal
+        self._arrived = self._yielded = False  # it has come to the robot since it follows; a hand kept it from that
+        self._before: np.ndarray | None = None  # its joints in the cycle before
         self._anchor, self._still_s, self._moved = self._goal, 0.0, False
         self._barred_s, self._failure = -math.inf, ""
 
@@ -98,39 +115,61 @@ class Handover:
         self._last_s = now_s
         asked, self._asked = self._asked, None
         self.reason = self._lacking(now_s, sight)
+        self._before = sight.leader
         if self.reason:
             self.state = State.LIMP
         elif self.state is State.LIMP:
-            self._follow(sight.leader)
+            self._follow(sight.leader, arrived=False)
+        elif asked is State.FREE:
+            self._let_drive(now_s, sight.leader, moved=False)
         elif self.state is State.FOLLOWING:
-            if self._held(now_s, sight.leader) or asked is State.FREE:
-                self._let_drive(now_s, sight.leader, moved=asked is None)
-        elif self._rested(now_s, sight.leader) or asked is State.FOLLOWING:
-            self._follow(sight.leader)
-        return self._approach(sight.robot, elapsed_s) if self.state is State.FOLLOWING else None
+            self._arrived = self._arrived and asked is None and not self.resetting
+            if self._held(now_s, sight.leader):
+                self._feel(now_s, sight.leader)
+        elif asked is State.FOLLOWING or self._rested(now_s, sight.leader):
+            self._follow(sight.leader, arrived=asked is None)
+        if self.state is State.FOLLOWING and sight.astray:
+            self.state, self.reason = State.LIMP, f"{', '.join(sight.astray)} {PAST_SEAM}"
+        return self._approach(sight, elapsed_s) if self.state is State.FOLLOWING else None
 
     def _lacking(self, now_s: float, sight: Sight) -> str:
         """Why it cannot be driven and cannot follow; empty when it can."""
+        before = self._before
         if not (sight.leader_age_s <= self.config.state_timeout_s and np.isfinite(sight.leader).all()):
             return "the leader's joints are not known"
+        if before is not None and np.abs(sight.leader - before).max() > math.pi:
+            return "a joint of the leader has leapt"
         if sight.robot is None:
             return "no joint_states of the robot yet"
         if sight.robot_age_s > self.config.follower_timeout_s:
             return f"no joint_states of the robot for {self.config.follower_timeout_s:g} s"
         return self._failure if now_s < self._barred_s else ""
 
-    def _follow(self, leader: np.ndarray) -> None:
-        self.state, self._off_s = State.FOLLOWING, None
-        self._goal = np.clip(leader, self._lower, self._upper)
+    def _follow(self, leader: np.ndarray, arrived: bool) -> None:
+        self.state, self._off_s, self._arrived = State.FOLLOWING, None, arrived
+        self._goal = leader.copy()
+
+    def _feel(self, now_s: float, leader: np.ndarray) -> None:
+        """A hand: the person drives, or has not let go yet since it was to follow."""
+        if self._arrived:
+            self._let_drive(now_s, leader, moved=True)
+        else:
+            self.fail(now_s, HELD)
+            self._barred_s, self._yielded = now_s + _YIELD_S, True
 
     def _let_drive(self, now_s: float, leader: np.ndarray, moved: bool) -> None:
-        self.state = State.FREE
+        self.state, self._yielded = State.FREE, False
         self.take_overs += 1
         self._anchor, self._still_s, self._moved = leader, now_s, moved
 
     def _held(self, now_s: float, leader: np.ndarray) -> bool:
-        """Whether a hand has kept a joint away from the goal of the cycle before for long enough."""
-        if np.abs(leader - self._goal).max() <= self.config.hold_rad:
+        """Whether a hand has kept a joint away from the goal of the cycle before for long enough.
+
+        Where that lies beyond the limits, the servo pulls to the limit, and anything in between is on its way.
+        """
+        inside = np.clip(self._goal, self._lower, self._upper)
+        on_its_way = np.clip(leader, np.minimum(self._goal, inside), np.maximum(self._goal, inside))
+        if np.abs(leader - on_its_way).max() <= self.config.hold_rad:
             self._off_s = None
             return False
         self._off_s = now_s if self._off_s is None else self._off_s
@@ -142,8 +181,12 @@ class Handover:
             self._anchor, self._still_s, self._moved = leader, now_s, True
         return 0.0 < self.config.rest_s <= now_s - self._still_s and self._moved
 
-    def _approach(self, robot: np.ndarray, elapsed_s: float) -> np.ndarray:
+    def _approach(self, sight: Sight, elapsed_s: float) -> np.ndarray:
         """The next goal, one step towards the robot's joints, too short to look like a hand that holds it back."""
+        robot = np.clip(sight.robot, self._lower, self._upper)
+        if np.abs(sight.leader - robot).max() <= self.config.hold_rad and not self.resetting:
+            self._arrived, self._yielded = True, False
+        self.reason = HELD if self._yielded else ""
         reach = min(self.config.follow_velocity_rad_s * elapsed_s, self.config.hold_rad / 2)
-        self._goal = self._goal + np.clip(np.clip(robot, self._lower, self._upper) - self._goal, -reach, reach)
-        return self._goal.copy()
+        self._goal = self._goal + np.clip(robot - self._goal, -reach, reach)
+        return np.clip(self._goal, self._lower, self._upper)

@@ -88,7 +88,8 @@ class Leader:
         self.cycles, self.incomplete = self.cycles + 1, self.incomplete + (not fresh)
         self._watch_torque(now_s)
         age_s = math.inf if connection.bus is None else time.monotonic() - connection.time_s
-        goal = self.handover.step(now_s, Sight(connection.positions, age_s, robot, robot_age_s))
+        sight = Sight(connection.positions, age_s, robot, robot_age_s, connection.turns.astray)
+        goal = self.handover.step(now_s, sight)
         if connection.bus is None:
             self._forget()
         else:

@@ -60,7 +60,8 @@ class LeaderNode(BaseNode[LeaderParameters]):
         self._commanded: _Heard | None = None
         self._mirrored: Time | None = None
         self._episode: tuple[str, int] | None = None
-        self._said: tuple[State, str] | None = None
+        self._resetting = False
+        self._said = ""
         self._said_s = self._due_s = 0.0  # when `teleop` was published last, and is to be next
         self._joints = self.create_publisher(JointState, "leader/joint_states", qos.recorded(qos.JOINT_STATES))
         self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
@@ -124,6 +125,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
     def _look(self, leader: Leader, now_s: float) -> Report:
         robot = self._robot
         known = (robot.joints, now_s - robot.come_s) if robot else ()
+        leader.handover.resetting = self._resetting
         report = leader.cycle(now_s, *known)
         if report.fresh:
             stamp_ns = stamp_of(self.get_clock(), report.time_s)
@@ -151,11 +153,10 @@ class LeaderNode(BaseNode[LeaderParameters]):
 
     def _say(self, leader: Leader) -> None:
         handover = leader.handover
-        said = (handover.state, handover.reason)
+        said = handover.reason or handover.state.value
         if said != self._said:
             self._said = said
-            text = handover.state.value + (f": {handover.reason}" if handover.reason else "")
-            self.get_logger().info(text)
+            self.get_logger().warning(f"it drives nothing: {said}") if handover.reason else self.get_logger().info(said)
         if unconfirmed := leader.unconfirmed:
             which = ", ".join(map(str, unconfirmed))
             self.get_logger().warning(f"servo {which} did not confirm its torque; tried again", throttle_duration_sec=5.0)
@@ -180,9 +181,10 @@ class LeaderNode(BaseNode[LeaderParameters]):
         return None
 
     def _on_episode(self, message: EpisodeStatus) -> None:
-        """An episode begins: the leader goes where the robot goes."""
+        """An episode begins: the leader goes where the robot goes, and a hand that still holds it drives nothing."""
         episode = (message.run_id, message.episode)
-        begins = message.phase == EpisodeStatus.RESETTING or self._episode not in (None, episode)
+        self._resetting = message.phase == EpisodeStatus.RESETTING
+        begins = self._resetting or self._episode not in (None, episode)
         if begins and self._leader is not None:
             self._leader.handover.hand_back()
         self._episode = episode

@@ -11,12 +11,14 @@ import numpy as np
 from so101_description import JOINTS, joint_limits
 from so101_driver.calibration import Calibration, Conversion
 from so101_driver.errors import SafetyError
+from so101_driver.registers import COUNTS
 
 
 class Limits:
     """Limits of all joints in their order, and the way from angles to goals of servos.
 
-    lower, upper: (J,) rad. servos: ids, in the order of the joints. lowest, highest: counts by servo.
+    lower, upper: (J,) rad. servos: ids, in the order of the joints. lowest, highest: counts by servo. middle, turn: (J,) rad,
+    the middle of each calibrated range and a whole turn of its encoder.
     """
 
     def __init__(self, calibration: Calibration) -> None:
@@ -39,10 +41,18 @@ class Limits:
             self.lowest[servo], self.highest[servo] = low, high
             bounds.append(sorted((conversion.to_rad(low), conversion.to_rad(high))))
         self.lower, self.upper = np.array(bounds).T
+        middles = [(calibration[joint].range_min + calibration[joint].range_max) / 2 for joint in JOINTS]
+        self.middle = np.array([c.to_rad(middle) for c, middle in zip(self._conversions, middles, strict=True)])
+        self.turn = np.array([COUNTS / abs(c.counts_per_rad) for c in self._conversions])
 
     def to_rad(self, counts: Mapping[int, int]) -> np.ndarray:
-        """Angles (J,) rad of servo positions."""
-        return np.array([c.to_rad(counts[servo]) for servo, c in zip(self.servos, self._conversions, strict=True)])
+        """Angles (J,) rad of servo positions, which count one turn: each within half a turn of the middle of its range."""
+        angles = np.array([c.to_rad(counts[servo]) for servo, c in zip(self.servos, self._conversions, strict=True)])
+        return self.in_one_turn(angles)
+
+    def in_one_turn(self, angles: np.ndarray) -> np.ndarray:
+        """Angles (J,) rad as the servos count them: within half a turn of the middle of each range."""
+        return angles - self.turn * np.round((angles - self.middle) / self.turn)
 
     def to_velocity(self, counts_per_s: Mapping[int, int]) -> np.ndarray:
         """Velocities (J,) rad/s of servo velocities."""

@@ -52,6 +52,7 @@ class Lockstep:
             return self._report if self._heard > 1 else None
         self._hear(stamp_ns, 1)
         self.now_s = stamp_ns * _NS
+        follower.connection.turns.forget()  # the joints were put elsewhere
         try:
             self._report = follower.look()
         except PortLostError:

@@ -30,7 +30,7 @@ class Safety:
         self._goal = np.clip(np.zeros(len(limits.joints)), limits.lower, limits.upper)
         self._target, self._rate = self._goal.copy(), np.zeros_like(self._goal)
         self._last_s: float | None = None
-        self._command_s = -np.inf
+        self._command_s, self._wanted = -np.inf, self._goal.copy()
         self._hot: set[str] = set()
         self._gripper = GripperGuard(self.config)
         self._fastest = np.full(len(limits.joints), self.config.max_velocity_rad_s)
@@ -118,7 +118,7 @@ class Safety:
         """A new target and the pace to it. Returns the joints that were asked for too much."""
         limits, config = self.limits, self.config
         by_name = dict(zip(command.joints, command.positions, strict=True))
-        wanted = np.array([by_name[joint] for joint in limits.joints], float)
+        wanted = self._unwrapped(now_s, np.array([by_name[joint] for joint in limits.joints], float))
         self._target = np.clip(wanted, limits.lower, limits.upper)
         # At the pace of the commands themselves where they come faster: else each would fall short of the one before.
         ramp_s = max(min(config.ramp_s, now_s - self._command_s), _SHORTEST_S)
@@ -129,6 +129,17 @@ class Safety:
         for kind, which in too_much.items():
             self.counts.update(f"clipped: {kind} of {joint}" for joint in self._named(which))
         return self._named(too_much["position"] | too_much["velocity"])
+
+    def _unwrapped(self, now_s: float, wanted: np.ndarray) -> np.ndarray:
+        """A joint that turns nearly all the way round goes on by the shorter way from the command before.
+
+        More than half a turn between two commands of a stream is the seam of somebody's encoder, and no motion.
+        """
+        if now_s - self._command_s <= self.config.watchdog_s:
+            turns = np.round((self._wanted - wanted) / (2 * np.pi))
+            wanted = np.where(self.limits.upper - self.limits.lower > 1.5 * np.pi, wanted + 2 * np.pi * turns, wanted)
+        self._wanted = wanted
+        return wanted
 
     def _named(self, which: np.ndarray) -> set[str]:
         return {joint for joint, chosen in zip(self.limits.joints, which, strict=True) if chosen}

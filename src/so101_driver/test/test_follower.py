@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from so101_description import JOINTS
-from so101_driver import motors
+from so101_driver import motors, turns
 from so101_driver.arm import Command, Mode
 from so101_driver.bus import Bus
 from so101_driver.errors import (
@@ -211,3 +211,25 @@ def test_a_joint_far_out_of_its_limits_is_not_switched_on(station):
     with pytest.raises(SafetyError, match=r"shoulder_lift stands at -1.9"):
         station.follower.switch_on()
     assert all(servo.limp for servo in station.emulator.servos)
+
+
+def test_a_joint_pushed_over_its_encoders_seam_stops_the_arm_and_its_servo_does_not_run_round(active, monkeypatch):
+    monkeypatch.setattr(turns, "_GAP_S", LONG_S)
+    wrist, to_end = JOINTS.index("wrist_roll"), Command(JOINTS, [0.0] * 4 + [2.8, 0.0])
+    active.until(lambda report: report.positions[wrist] > 2.75, to_end)
+    for angle in (2.9, 3.1, 3.3):
+        active.arm.obstruct(wrist, angle, angle)
+        report = active.cycle(to_end)
+    assert report.positions[wrist] == pytest.approx(3.3, abs=0.02), "its angle goes on"
+    assert (
+        active.follower.safety.stopped
+        == "wrist_roll was turned past the end of its encoder; let it go and turn it back by hand"
+    )
+    limits, servo = active.follower.limits, wrist + 1
+    assert active.goals()[wrist] == limits.lowest[servo], "as its servo counts the nearest it may go"
+    with pytest.raises(SafetyError, match=r"wrist_roll stands at 3.3. rad, its limits are .* move it inside by hand"):
+        active.follower.switch_on()
+    active.arm.obstruct(wrist, 2.7, 2.7)
+    active.until(lambda report: report.positions[wrist] < 2.75)
+    active.follower.switch_on()
+    assert active.cycle().decision.mode is Mode.HOLD

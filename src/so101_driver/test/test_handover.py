@@ -27,6 +27,7 @@ class Table:
         self.hand: float | None = None  # where it keeps the first joint
         self.robot_age_s = self.leader_age_s = 0.0
         self.now_s = 100.0
+        self.astray: tuple[str, ...] = ()
         self.goals: list[np.ndarray | None] = []
 
     @property
@@ -38,11 +39,21 @@ class Table:
             if self.hand is not None:
                 self.leader = self.leader.copy()
                 self.leader[0] = self.hand
-            goal = self.handover.step(self.now_s, Sight(self.leader, self.leader_age_s, self.robot, self.robot_age_s))
+            sight = Sight(self.leader, self.leader_age_s, self.robot, self.robot_age_s, self.astray)
+            goal = self.handover.step(self.now_s, sight)
             self.goals.append(goal)
             self.leader = self.leader if goal is None else goal
             self.now_s += CYCLE_S
         return self.state
+
+    def reset(self, begin: float, end: float) -> None:
+        """An episode is reset: the robot goes from here to there within half a second, and each tick says so."""
+        for place in np.linspace(begin, end, 50):
+            self.handover.resetting = True
+            self.handover.hand_back()
+            self.robot = np.full(6, place)
+            self.cycles()
+        self.handover.resetting = False
 
     def held(self, angle: float = 0.5) -> Table:
         """The person has taken hold and drives."""
@@ -111,16 +122,66 @@ def test_set_free_on_request_it_waits_for_the_person():
     assert table.cycles(60) is State.FOLLOWING  # it came to rest
 
 
-def test_after_a_reset_it_follows_and_whoever_still_holds_it_drives_again():
+def test_after_a_reset_whoever_still_holds_it_drives_only_by_a_new_grip():
     table = Table().held()
-    table.handover.hand_back()  # an episode was reset
-    assert table.cycles() is State.FOLLOWING and table.goals[-1] is not None
-    table.robot = np.full(6, -0.3)
+    table.robot[0] = 0.5  # the robot is where the person has brought it
+    table.reset(0.5, -0.3)
+    for _ in range(1000):  # the hand holds on, for ten seconds
+        assert table.cycles() is not State.FREE
+    assert table.handover.reason.startswith("a hand holds it; let go") and table.handover.take_overs == 1
+    assert sum(goal is not None for goal in table.goals[-1000:]) < 400, "it gives way, and only tries now and then"
     table.hand = None
-    table.cycles(200)
+    table.cycles(400)
     np.testing.assert_allclose(table.leader, -0.3)
+    assert table.state is State.FOLLOWING and not table.handover.reason
     table.hand = 0.5
     assert table.cycles(10) is State.FREE
+
+
+def test_during_a_reset_no_hand_is_a_grip():
+    table = Table()
+    table.cycles(5)
+    table.handover.resetting = True
+    table.hand = 0.5
+    for _ in range(300):
+        assert table.cycles() is not State.FREE
+    table.hand, table.handover.resetting = None, False
+    table.cycles(300)
+    table.hand = 0.5
+    assert table.cycles(10) is State.FREE
+
+
+def test_a_hand_that_is_there_when_the_node_starts_does_not_make_the_robot_leap():
+    table = Table(leader=1.2)
+    table.hand = 1.2
+    for _ in range(500):
+        assert table.cycles() is not State.FREE
+    assert table.handover.take_overs == 0
+
+
+def test_a_leader_that_stands_beyond_its_limits_comes_back_and_is_in_nobodys_hand():
+    table = Table(leader=1.79)
+    assert table.cycles(400) is State.FOLLOWING and table.handover.take_overs == 0
+    np.testing.assert_allclose(table.leader, 0.0, atol=1e-9)
+
+
+def test_a_joint_past_its_seam_drives_on_but_follows_only_once_it_is_turned_back():
+    table = Table().held()
+    table.astray = ("wrist_roll",)
+    assert table.cycles(5) is State.FREE
+    table.handover.hand_back()
+    assert table.cycles(5) is State.LIMP and all(goal is None for goal in table.goals[-10:])
+    assert table.handover.reason.startswith("wrist_roll was turned past the end of its encoder; let it go and turn it back")
+    table.astray = ()
+    assert table.cycles() is State.FOLLOWING
+
+
+def test_a_joint_that_leaps_by_more_than_half_a_turn_ends_the_drive():
+    table = Table().held(3.1)
+    table.hand = -3.1
+    assert table.cycles() is State.LIMP and table.handover.reason == "a joint of the leader has leapt"
+    for _ in range(200):
+        assert table.cycles() is not State.FREE
 
 
 def test_without_a_robot_it_is_limp_and_nobody_drives():
@@ -202,7 +263,7 @@ def test_torque_is_on_only_while_it_follows_a_robot_and_a_hand_can_be_felt(story
             assert goal is None or (robot_age_s <= 0.5 and leader_age_s <= 0.25 and np.abs(goal).max() <= 1.5)
     table.robot_age_s = table.leader_age_s = 0.0  # all is well again: a hand frees it, whatever happened before
     table.hand = None
-    table.cycles(60)
+    table.cycles(500)  # it has come to the robot
     table.hand = 1.4 if table.leader[0] < 0 else -1.4
     assert table.cycles(20) is State.FREE
 

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from so101_driver import motors
+from so101_description import JOINTS
+from so101_driver import motors, turns
+from so101_driver.arm import Command
 from so101_driver.bus import Bus
 from so101_driver.errors import BusError, CalibrationError, NoAnswerError
+from so101_driver.follower import Follower
 from so101_driver.handover import HandoverConfig, State
 from so101_driver.leader import Leader, Report
 from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
@@ -114,17 +117,19 @@ def test_whoever_takes_hold_drives_and_back_again(following):
     assert following.torque() == [1] * 6
 
 
-def test_after_a_reset_it_is_not_locked(following):
+def test_after_a_reset_it_is_not_locked_and_drives_only_by_a_new_grip(following):
     following.hold(1.0)
     following.until(state(State.FREE))
     following.leader.handover.hand_back()  # as the node does when an episode is reset
     assert following.cycle().state is State.FOLLOWING
-    following.until(state(State.FREE))  # the hand is still there
-    assert following.torque() == [0] * 6
+    following.until(state(State.LIMP))  # the hand is still there
+    assert following.torque() == [0] * 6 and following.leader.handover.reason.startswith("a hand holds it; let go")
     following.arm.clear(0)
-    following.leader.handover.hand_back()
     following.robot = np.zeros(6)
     following.until(near(0.0))
+    following.hold(1.0)
+    following.until(state(State.FREE))
+    assert following.leader.handover.take_overs == 2
 
 
 def test_a_robot_that_falls_silent_leaves_it_limp(following):
@@ -227,3 +232,49 @@ def test_another_arms_calibration_is_refused(calibration, tmp_path: Path):
     with pytest.raises(CalibrationError, match="elbow_flex is calibrated with offset 5"):
         station.leader.open()
     station.close()
+
+
+def test_a_wrist_turned_over_its_encoders_seam_moves_the_follower_by_what_the_hand_moved_or_not_at_all(
+    following, calibration, tmp_path: Path, monkeypatch
+):
+    """Leader and follower at their registers: counts go 4095 -> 0 at the leader, and the follower stays at its limit."""
+    monkeypatch.setattr(turns, "_GAP_S", LONG_S)
+    wrist, begin = JOINTS.index("wrist_roll"), 2.5
+    other = Station(calibration, tmp_path / "other")
+    other.arm.push(wrist, begin)
+    other.emulator.advance(0.01)
+    follower = Follower(lambda: other.emulator.device, calibration, reply_timeout_s=LONG_S)
+    follower.open()
+    follower.switch_on()
+    following.leader.handover.take_over()
+    following.until(state(State.FREE))
+    goals, read = [], []
+    angles = [*np.linspace(begin, 3.6, 60), *[3.6] * 20]
+    for angle in angles:
+        following.arm.push(wrist, float(angle))
+        report = following.until(lambda report, angle=angle: report.fresh and abs(report.positions[wrist] - angle) < 0.01)
+        assert report.state is State.FREE and following.torque() == [0] * 6
+        read.append(following.emulator.servo(wrist + 1).memory.word(Address.PRESENT_POSITION))
+        follower.cycle(time.monotonic(), Command(JOINTS, report.positions.tolist()))
+        goals.append(other.emulator.servo(wrist + 1).memory.word(Address.GOAL_POSITION))
+    assert max(read) > 4000 and read[-1] < 400, "its encoder went over the seam"
+    assert min(goals) >= goals[0] and max(goals) <= follower.limits.highest[wrist + 1]
+    follower.close()
+    other.close()
+
+
+def test_past_the_seam_a_leader_is_not_turned_the_long_way_round_but_waits_for_the_hand(following, monkeypatch):
+    monkeypatch.setattr(turns, "_GAP_S", LONG_S)
+    wrist = JOINTS.index("wrist_roll")
+    following.leader.handover.take_over()
+    following.until(state(State.FREE))
+    for angle in (1.5, 2.8, 3.1, 3.4):
+        following.arm.push(wrist, angle)
+        following.until(lambda report, angle=angle: report.fresh and abs(report.positions[wrist] - angle) < 0.01)
+    following.leader.handover.hand_back()
+    for _ in range(20):
+        assert following.cycle().state is State.LIMP and following.torque() == [0] * 6
+    assert "wrist_roll was turned past the end of its encoder" in following.leader.handover.reason
+    following.arm.push(wrist, 3.0)
+    following.until(near(0.3))
+    assert following.torque() == [1] * 6
