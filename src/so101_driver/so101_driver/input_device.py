@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gamepad or keyboard as the kernel has it (evdev): found by name, path or what it has, and again after it was unplugged."""
+"""A gamepad or keyboard as the kernel has it (evdev): found by name, path or what it has, and again after it was unplugged.
+
+A path that is a socket or a pipe is read as a stream of the same events: event_stream.py.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from evdev import ecodes
 
 from so101_driver.controls import Controls
 from so101_driver.errors import InputAmbiguousError, InputDeniedError, InputError, InputMissingError, MappingError
+from so101_driver.event_stream import EventStream, is_stream
 from so101_driver.mapping import Mapping, terms
 
 _RETRY_S = 1.0
@@ -48,7 +52,7 @@ class InputDevice:
         self._wanted, self._grab, self._folder, self._open = wanted, grab, folder, open_device
         self._codes = codes_of(mapping)
         self._triggers = {term.name for term in terms(mapping.triggers)}
-        self._device: evdev.InputDevice | None = None
+        self._device: evdev.InputDevice | EventStream | None = None
         self._axes: dict[int, evdev.AbsInfo] = {}
         self._positions: dict[int, int] = {}
         self._keys: list[int] = []
@@ -101,7 +105,7 @@ class InputDevice:
         self._device, self.name, self.problem, self._away = device, device.name, None, ""
         controls.begin(self._values())
 
-    def _take(self, device: evdev.InputDevice) -> None:
+    def _take(self, device: evdev.InputDevice | EventStream) -> None:
         if self._grab:
             device.grab()
         found = device.capabilities(absinfo=False)
@@ -110,7 +114,7 @@ class InputDevice:
         self._positions = {code: info.value for code, info in self._axes.items()}
         self._pressed = set(device.active_keys())
 
-    def _find(self) -> evdev.InputDevice:
+    def _find(self) -> evdev.InputDevice | EventStream:
         if self._wanted.startswith("/"):
             return self._chosen(self._wanted)
         found, denied = [], 0
@@ -141,9 +145,9 @@ class InputDevice:
             "plug it in, or change the mapping"
         )
 
-    def _chosen(self, path: str) -> evdev.InputDevice:
+    def _chosen(self, path: str) -> evdev.InputDevice | EventStream:
         try:
-            device = self._open(path)
+            device = EventStream(path, self._codes, self._triggers) if is_stream(path) else self._open(path)
         except FileNotFoundError:
             raise InputMissingError(f"there is no input device {path}; plug it in, or look into /dev/input/by-id") from None
         except PermissionError:
@@ -153,7 +157,7 @@ class InputDevice:
             raise InputMissingError(f"'{device.name}' has no {', '.join(lacking)}; take another device or change the mapping")
         return device
 
-    def _lacking(self, device: evdev.InputDevice) -> list[str]:
+    def _lacking(self, device: evdev.InputDevice | EventStream) -> list[str]:
         found = device.capabilities(absinfo=False)
         return [name for (kind, code), name in self._codes.items() if code not in found.get(kind, [])]
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import cv2
 import numpy as np
 import pytest
 
+from so101_driver.backup import store
 from so101_driver.bus import Bus
+from so101_driver.calibrate import Sweep, find_by_hand
+from so101_driver.calibration import Conversion, read_calibration
 from so101_driver.camera_device import LiveDevice, open_device
 from so101_driver.capture import Camera
 from so101_driver.settings import CameraParameters
+from so101_sim.station.calibrating import middles, move, sweep
 from so101_sim.station.cameras import Cameras
 from so101_sim.station.settings import StationSettings, parse_settings
 from so101_sim.station.stream import Outlet, StreamServer
@@ -113,3 +117,59 @@ def test_a_camera_is_drawn_only_while_its_stream_is_read(twin):
         while twin.state.read().ticks < now + 10:
             time.sleep(0.01)
         assert twin.state.counted("front")["pictures"] == drawn
+
+
+class Carries:
+    """A person's hands on the twin, for whom time passes with every look."""
+
+    def __init__(self, twin: Twin) -> None:
+        self._twin = twin
+        self.hold = twin.hold
+        self.feel = twin.joints
+
+    def moment(self) -> None:
+        for _ in range(4):
+            self._twin.step()
+
+
+class AtTwin:
+    """Does what calibration asks for."""
+
+    def __init__(self, twin: Twin, arm: str) -> None:
+        self._hands, self._arm, self._poses = Carries(twin), arm, sweep()
+
+    def ask(self, text: str) -> str:
+        self._move(middles())
+        return ""
+
+    def tell(self, text: str) -> None:
+        pass
+
+    def moved(self, sweeps: Mapping[str, Sweep]) -> bool:
+        pose = next(self._poses, None)
+        if pose is not None:
+            self._move(pose)
+        return pose is None
+
+    def _move(self, pose: dict[str, float]) -> None:
+        move(self._hands, self._arm, pose, self._hands.moment)
+
+
+@pytest.mark.parametrize("arm", ["follower", "leader"])
+def test_an_arm_of_the_twin_can_be_calibrated_by_hand(tmp_path, arm):
+    """By the file that comes of it the driver reads the joints where they truly are."""
+    twin = Twin(tmp_path, parse_settings(["arm.hand_velocity_rad_s=15"], seed=6))
+    twin.plug_in()
+    try:
+        with connect(twin, arm) as bus:
+            calibration = find_by_hand(bus, AtTwin(twin, arm))
+            twin.run()
+            store(bus, tmp_path / "arm.json", calibration)
+            conversions = {
+                joint: Conversion.of(joint, motor) for joint, motor in read_calibration(tmp_path / "arm.json").items()
+            }
+            samples = bus.read_state().samples
+            read = {joint: found.to_rad(samples[servo].position) for servo, (joint, found) in enumerate(conversions.items(), 1)}
+            assert read == pytest.approx(twin.joints()[arm], abs=0.03)
+    finally:
+        twin.stop()

@@ -14,11 +14,13 @@ import pytest
 from so101_sim.bus.plant import Drive, Shaft
 from so101_sim.station.arms import FollowerArm, Hands, LeaderArm, odd_mountings
 from so101_sim.station.cameras import Governor
+from so101_sim.station.channel import HandChannel, RemoteHands
 from so101_sim.station.clock import RealTime
 from so101_sim.station.files import write_station
 from so101_sim.station.settings import ArmSettings, ServoSettings, StationError, StationSettings, parse_settings
 from so101_sim.station.shared import SharedState, Snapshot
 from so101_sim.station.stream import Outlet, StreamServer
+from so101_sim.station.twin import Twin
 
 STEP_S = 0.005
 EXACT = ServoSettings(dead_band_rad=0.0, backlash_rad=0.0, delay_s=0.0)
@@ -245,3 +247,67 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "station.yaml").mkdir()
     with pytest.raises(StationError, match="choose another --folder"):
         write_station(tmp_path, {"wrist": "a", "front": "b"}, StationSettings(), ("a", "b"))
+
+
+# A person's hands ----------------------------------------------------------------------------------------------------
+
+
+class Pressed:
+    """A keyboard that remembers."""
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[int, bool]] = []
+
+    def change(self, key: int, down: bool) -> None:
+        self.changes.append((key, down))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def twin(tmp_path):
+    found = Twin(tmp_path, StationSettings(seed=8))
+    found.plug_in()
+    yield found
+    found.stop()
+
+
+def test_hands_from_another_process_move_the_leader_place_the_cube_and_press_keys(twin, tmp_path):
+    channel = HandChannel(tmp_path / "hand", twin, keys := Pressed())
+    hands = RemoteHands(tmp_path / "hand")
+    try:
+        before = hands.feel()["leader"]["gripper"]
+        hands.hold("leader", {"gripper": before + 0.1})
+        hands.place_cube(0.21, -0.04, 0.3)
+        hands.press("KEY_F9")
+        for _ in range(30):
+            twin.step()
+        assert hands.feel()["leader"]["gripper"] == pytest.approx(before + 0.1)
+        assert twin.state.read().cube[:2] == pytest.approx([0.21, -0.04], abs=1e-3) and twin.state.read().places == 1
+        assert keys.changes == [(67, True), (67, False)]
+        for deed, sentence in (
+            ({"hold": ["tail", {}]}, "there is no arm 'tail'"),
+            ({"hold": "leader"}, "hold cannot be done"),
+            ({"cube": [1.0]}, "cube cannot be done"),
+            ({"cube": [0.2, 0.0, "round"]}, "the cube cannot be put"),
+            ({"press": "F9"}, "there is no key 'F9'"),
+            ({"throw": 1}, "there is no deed 'throw'"),
+        ):
+            with pytest.raises(StationError, match=sentence):
+                hands._do(**deed)
+    finally:
+        hands.close()
+        channel.close()
+
+
+def test_who_goes_has_let_go(twin, tmp_path):
+    channel = HandChannel(tmp_path / "hand", twin, Pressed())
+    hands = RemoteHands(tmp_path / "hand")
+    hands.hold("leader", {"gripper": 0.0})
+    held = twin.hands["leader"]
+    assert held.moved(5, 0.0, 1.0) == 0.0
+    hands.close()
+    while held.moved(5, 0.0, 1.0) is not None:
+        threading.Event().wait(0.001)
+    channel.close()

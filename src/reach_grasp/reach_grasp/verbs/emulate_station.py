@@ -8,6 +8,7 @@ import json
 import signal
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,9 @@ class EmulateStation:
         """Serve until told to stop, then say how well time was kept."""
         from hilserl_ros.realtime import take_precedence
         from so101_sim.station.cameras import Cameras
+        from so101_sim.station.channel import HandChannel
         from so101_sim.station.files import write_station
+        from so101_sim.station.keys import make_keys
         from so101_sim.station.settings import parse_settings
         from so101_sim.station.twin import Twin
 
@@ -60,7 +63,12 @@ class EmulateStation:
             folder = options.folder.expanduser().absolute()
             folder.mkdir(parents=True, exist_ok=True)
             twin = Twin(folder, settings)
-            with Cameras(settings, twin.task, twin.state, options.port) as cameras, twin:
+            with (
+                Cameras(settings, twin.task, twin.state, options.port) as cameras,
+                twin,
+                closing(make_keys(folder / "keys")) as keys,
+                closing(HandChannel(folder / "hand", twin, keys)),
+            ):
                 addresses = {name: cameras.address(name) for name in settings.cameras()}
                 names = options.follower_id, options.leader_id
                 devices = write_station(folder, addresses, settings, names)

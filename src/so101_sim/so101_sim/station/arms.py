@@ -33,19 +33,17 @@ class Hands:
     """Where a person's hands hold an arm's joints, rad by the joint's index."""
 
     def __init__(self, velocity_rad_s: float) -> None:
-        self._velocity_rad_s, self._limits = velocity_rad_s, joint_limits()
+        self._velocity_rad_s = velocity_rad_s
         self._held: dict[int, float] = {}
 
     def hold(self, joints: Mapping[str, float]) -> None:
-        """Take hold of joints, by name, and move each there [rad]. Raises StationError for a name or value that is none."""
+        """Take hold of joints, by name, and move each there [rad]. Beyond an end it pushes. Raises StationError."""
         for joint, angle in joints.items():
             if joint not in JOINTS:
                 raise StationError(f"the arm has no joint '{joint}', only {', '.join(JOINTS)}")
             if not isinstance(angle, (int, float)) or not math.isfinite(angle):
                 raise StationError(f"{joint} cannot be moved to {angle!r}, expected an angle in rad")
-        for joint, angle in joints.items():
-            low, high = self._limits[joint]
-            self._held[JOINTS.index(joint)] = min(max(angle, low), high)
+        self._held |= {JOINTS.index(joint): float(angle) for joint, angle in joints.items()}
 
     def release(self) -> None:
         """Let the whole arm go."""

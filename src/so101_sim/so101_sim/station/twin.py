@@ -49,7 +49,7 @@ class Twin:
             )
             for arm, (name, plant) in enumerate({"follower": follower, "leader": leader}.items())
         }
-        self._places = 0
+        self._places = self._steps = 0
         self._leader = np.array(_LEADER_RAD)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="world", daemon=True)
@@ -62,7 +62,16 @@ class Twin:
         self.stop()
 
     def start(self) -> None:
-        """Plug the arms in and let time begin. Raises EmulatorError when a device cannot be made."""
+        """Plug the arms in and let time pass as it does. Raises EmulatorError when a device cannot be made."""
+        self.plug_in()
+        self.run()
+
+    def run(self) -> None:
+        """From now on time passes as it does."""
+        self._thread.start()
+
+    def plug_in(self) -> None:
+        """Plug the arms in; time passes by `step` alone. Raises EmulatorError when a device cannot be made."""
         started = []
         try:
             for bus in self.buses.values():
@@ -73,12 +82,12 @@ class Twin:
                 bus.stop()
             raise
         self.step()
-        self._thread.start()
 
     def stop(self) -> None:
         """End time, and take the devices away."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         for bus in self.buses.values():
             bus.stop()
         self.state.close()
@@ -108,9 +117,11 @@ class Twin:
             world.put_cube(np.array([x, y, world.cube_half_m]), np.array([math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)]))
             self._places += 1
 
-    def leader_joints(self) -> dict[str, float]:
-        """Where the leader's joints are [rad]: whoever holds it feels that."""
-        return dict(zip(JOINTS, self._leader.tolist(), strict=True))
+    def joints(self) -> dict[str, dict[str, float]]:
+        """Where the joints of both arms are [rad], by arm and name: whoever holds one feels that."""
+        state = self.state.read()
+        found = {"follower": state.joints, "leader": state.leader} if state else {}
+        return {arm: dict(zip(JOINTS, values.tolist(), strict=True)) for arm, values in found.items()}
 
     def step(self) -> None:
         """Let one step of time pass."""
@@ -119,12 +130,13 @@ class Twin:
         self._leader = np.array([shaft.position_rad for shaft in leader.plant.shafts()])
         with follower.still():
             follower.advance(STEP_S)
-            if self.clock.steps % round(self.task.tick_s / STEP_S) == 0:
+            if self._steps % round(self.task.tick_s / STEP_S) == 0:
                 self.world.end_tick()
                 grasp = self.world.grasp()
                 self._truth = (grasp.pinched, self.world.success, self.world.failed, self.world.ticks)
             position, (x, y, z, w) = self.world.cube_pose
             joints, places = self.world.joint_positions, self._places
+        self._steps += 1
         now_s = time.monotonic()
         behind_s = max(0.0, self.clock.behind_s(now_s))
         cube = np.array([*position, w, x, y, z])

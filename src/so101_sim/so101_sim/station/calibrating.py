@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a person moves an arm of the twin to calibrate it: everything into its middle, then each joint from end to end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from so101_description import JOINTS, joint_limits
+from so101_sim.station.settings import StationError
+
+_BEYOND_RAD = 0.12  # how far a hand pushes against an end
+_NEAR_RAD = 0.05
+_STILL_RAD = 0.003
+_LONGEST_S = 20.0  # one movement
+# The arm is carried so that it meets neither table nor itself while one joint is moved from end to end.
+_ASIDE = {
+    "shoulder_lift": {"elbow_flex": -1.5, "wrist_flex": 0.0},
+    "elbow_flex": {"shoulder_lift": -1.0, "wrist_flex": 0.0},
+    "wrist_flex": {"shoulder_lift": -1.0, "elbow_flex": 0.0},
+}
+
+
+class Hands(Protocol):
+    """What moves the arm; `channel.RemoteHands` is one."""
+
+    def feel(self) -> Mapping[str, Mapping[str, float]]:
+        """Joints of both arms [rad], by arm and name."""
+
+    def hold(self, arm: str, joints: Mapping[str, float]) -> object:
+        """Take joints of an arm and move each there [rad]."""
+
+
+def middles() -> dict[str, float]:
+    """The middle of each joint [rad]; of the wrist's roll, which has no ends to feel, where it is 0."""
+    return {joint: 0.0 if joint == "wrist_roll" else sum(joint_limits()[joint]) / 2 for joint in JOINTS}
+
+
+def sweep() -> Iterator[dict[str, float]]:
+    """Poses, one after another, that bring each joint to both its ends."""
+    rest = middles()
+    for joint in JOINTS:
+        carried = rest | _ASIDE.get(joint, {})
+        low, high = joint_limits()[joint]
+        yield carried
+        yield carried | {joint: low - _BEYOND_RAD}
+        yield carried  # between two looks a servo must not seem to turn the shorter way round
+        yield carried | {joint: high + _BEYOND_RAD}
+        yield carried
+    yield rest
+
+
+def move(
+    hands: Hands,
+    arm: str,
+    pose: Mapping[str, float],
+    moment: Callable[[], object] = lambda: time.sleep(0.02),
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Move an arm into a pose, and wait until it is there or goes no farther. moment: waits a little.
+
+    Raises StationError where it does not come to rest.
+    """
+    hands.hold(arm, pose)
+    end_s, before = clock() + _LONGEST_S, dict(hands.feel()[arm])
+    still = 0
+    while still < 5:
+        moment()
+        found = dict(hands.feel()[arm])
+        moved = max(abs(found[joint] - before[joint]) for joint in pose)
+        near = all(abs(found[joint] - angle) < _NEAR_RAD + _BEYOND_RAD for joint, angle in pose.items())
+        still, before = (still + 1 if moved < _STILL_RAD and near else 0), found
+        if clock() > end_s:
+            raise StationError(f"the {arm} cannot be moved to {dict(pose)}: it is at {found}; does it still have torque?")
