@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
@@ -11,6 +12,9 @@ from hilserl_ros.transport import use_udp
 
 DOMAINS = 10  # that the tests of one worker may use, from ROS_DOMAIN_ID on
 LONGEST = ("test_training_system.py", "test_replay.py", "test_demo.py", "test_two_computers.py", "test_lerobot_train.py")
+
+state = tempfile.TemporaryDirectory(prefix="reach-grasp-")
+os.environ["XDG_STATE_HOME"] = state.name  # an emergency stop of a test is no user's
 
 worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
 use_udp(os.environ)

@@ -83,7 +83,7 @@ class ActorNode(BaseNode[ActorParameters]):
         self._connect()
         client = self.create_client(ResetWorld, "sim/reset") if params.reset == "world" else None
         goal = np.array(task.reset_joints_rad)
-        arm = self.create_client(SetBool, "follower/estop") if params.reset_stops_arm else None
+        arm = self.create_client(SetBool, "follower/suspend") if params.reset_stops_arm else None
         self._resetter = Resetter(client, goal, self._on_reset, self._complain, arm)
         if not params.wait_for_recorder:
             self._follow(self._loop.start())

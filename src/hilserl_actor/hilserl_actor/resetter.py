@@ -23,8 +23,8 @@ _REFUSED_S = 0.1
 class Resetter:
     """One reset at a time. Without an answer it asks again: the same seed gives the same world.
 
-    With an arm that has a driver, three services are asked in turn: stop the arm, reset the world, let the arm go on from where
-    it is then.
+    With an arm that has a driver, three services are asked in turn: suspend the arm, reset the world, let the arm go on from
+    where it is then. After an emergency stop the driver refuses that, and is asked again until a person has cleared the stop.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Resetter:
         complain: Callable[[str], None],
         arm: Client | None = None,
     ) -> None:
-        """client: the simulator's service, None to move the arm to `goal`, (J,) rad. arm: its driver's emergency stop.
+        """client: the simulator's service, None to move the arm to `goal`, (J,) rad. arm: its driver's service `suspend`.
 
         done: called with the stamp [ns] of the first observation, None where it is not known.
         """

@@ -54,7 +54,8 @@ class ActorParameters:
         choices=("world", "joints"),
     )  # fmt: skip
     reset_stops_arm: bool = parameter(
-        False, "Stop the follower while the simulator resets its world, and let it go on afterwards: for an arm with a driver."
+        False,
+        "Suspend the follower while the simulator resets its world, and let it go on then: a simulated arm with a driver.",
     )
     reset_duration_s: float = parameter(
         3.0, "Seconds the arm takes to the reset joints.", minimum=0.2, maximum=60.0, tunable=True

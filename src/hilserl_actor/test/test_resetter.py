@@ -29,7 +29,7 @@ class Case:
 
     def __init__(self, arm: bool) -> None:
         self.asked, self.done, self.complaints = [], [], []
-        services = Service("sim/reset", self.asked), Service("follower/estop", self.asked)
+        services = Service("sim/reset", self.asked), Service("follower/suspend", self.asked)
         calls = self.done.append, self.complaints.append
         self.resetter = Resetter(services[0], np.zeros(6), *calls, services[1] if arm else None)
 
@@ -52,14 +52,14 @@ def test_the_world_alone_is_asked_for_the_seed() -> None:
     assert case.done == [7_000_000_000]
 
 
-def test_an_arm_with_a_driver_is_stopped_before_and_let_go_on_after() -> None:
+def test_an_arm_with_a_driver_is_suspended_before_and_let_go_on_after() -> None:
     case = Case(arm=True)
     case.resetter.begin(5)
     case.resetter.poll(None, 1.0)
     for _ in range(3):
         assert not case.done
         case.answer()
-    assert [name for name, _, _ in case.asked] == ["follower/estop", "sim/reset", "follower/estop"]
+    assert [name for name, _, _ in case.asked] == ["follower/suspend", "sim/reset", "follower/suspend"]
     assert [case.asked[index][1].data for index in (0, 2)] == [True, False]
     assert case.done == [7_000_000_000]
 
@@ -73,7 +73,7 @@ def test_a_refusal_is_said_and_asked_again_where_it_came() -> None:
     assert case.complaints == ["no reset: no such world"]
     case.resetter._asked_s = 0.0  # long ago
     case.resetter.poll(None, 1.0)
-    assert [name for name, _, _ in case.asked] == ["follower/estop", "sim/reset", "sim/reset"]
+    assert [name for name, _, _ in case.asked] == ["follower/suspend", "sim/reset", "sim/reset"]
 
 
 def test_an_answer_after_a_cancel_does_not_count() -> None:

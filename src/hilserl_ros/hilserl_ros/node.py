@@ -27,6 +27,8 @@ P = TypeVar("P")
 SHARED_PREFIXES = ("task.", "policy.")
 """Parameters that stand once, under the wildcard node `/**`: a node that has no use for one lets it pass."""
 
+_SIM_TIME = "use_sim_time"
+
 
 class NodeError(RuntimeError):
     """A node cannot do its work; the message is one sentence with the cure. Stops the node."""
@@ -83,7 +85,10 @@ class BaseNode(Node, Generic[P]):
         for item in parameters:
             entry = self._entries.get(item.name)
             if entry is None:
-                if item.name == "use_sim_time" or item.name.startswith("qos_overrides."):
+                if item.name == _SIM_TIME and item.value is not self.get_parameter(_SIM_TIME).value:
+                    why = f"{_SIM_TIME} cannot be changed while a node runs; start it with '-p {_SIM_TIME}:={item.value}'"
+                    return SetParametersResult(successful=False, reason=why)
+                if item.name == _SIM_TIME or item.name.startswith("qos_overrides."):
                     continue
                 return SetParametersResult(successful=False, reason=unknown_keys([item.name], list(self._entries)) or "")
             try:

@@ -35,6 +35,8 @@ JOY = reliable(10)
 STEPS = reliable(64)
 STEPS_ACK = reliable(10)
 """What is on the way may be lost or dropped by a full queue: acknowledgements, not QoS, guarantee delivery."""
+ESTOP_REQUEST = reliable(10)
+"""Deep enough that nobody's `false` takes the place of a `true` before it was read."""
 STATUS = latched(1)
 POLICY = latched(4)
 """Deep enough that in lockstep no version is overtaken by the next; a late actor gets the newest at once."""

@@ -67,7 +67,7 @@ class Builder:
         return [
             self.node("so101_sim", "sim", {**changed, **self._bus({"bus_port": self._port})}, condition=simulated),
             self.node("so101_sim", "operator", {"seed": self.values.get("seed", 0)}, condition=simulated and person),
-            self.node("so101_driver", "follower", self._bus({"port": self._port, "calibration": _arm()}), condition=driven),
+            self.node("so101_driver", "follower", self._bus(self._emulated), condition=driven),
             *([] if simulated else self._cameras()),
             *(self._person() if not simulated and person else []),
             *self.viewer(),
@@ -104,7 +104,16 @@ class Builder:
 
     @property
     def _port(self) -> str:
-        return str(Path(folder_of(self.values.get("run", "."))) / "arm")
+        return str(self._run / "arm")
+
+    @property
+    def _emulated(self) -> dict[str, str]:
+        """The arm behind the driver; its emergency stop is this run's, and no other's."""
+        return {"port": self._port, "calibration": _arm(), "estop_file": str(self._run / "estop")}
+
+    @property
+    def _run(self) -> Path:
+        return Path(folder_of(self.values.get("run", ".")))
 
     def viewer(self) -> list[NodeSpec]:
         """What shows the arm, where it is asked for."""

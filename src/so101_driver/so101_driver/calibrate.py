@@ -14,14 +14,13 @@ from typing import Protocol
 from so101_description import JOINTS
 from so101_driver import motors
 from so101_driver.bus import IDS, Bus
-from so101_driver.calibration import MotorCalibration
+from so101_driver.calibration import LEAST_RANGE, MotorCalibration
 from so101_driver.errors import CalibrationError, NoAnswerError
 from so101_driver.registers import COUNTS, register
 
 FULL_TURN = "wrist_roll"
 HALF_TURN = (COUNTS - 1) // 2  # what a servo reads in the middle, as LeRobot has it
 _SERVOS = dict(zip(JOINTS, IDS, strict=True))
-_LEAST_RANGE = 100  # counts; a joint that was not moved gives less
 _SILENCE_S = 1.0
 _MIDDLE = "Put every joint in the middle of its range, the gripper half open, hold the arm there and press Enter: "
 _MOVE = f"Move every joint from one end of its range to the other ({FULL_TURN} counts as a full turn). Press Enter when done."
@@ -54,7 +53,7 @@ class Sweep:
 
     def check(self) -> None:
         """Raises CalibrationError when the joint was not moved."""
-        if (moved := self.highest - self.lowest) < _LEAST_RANGE:
+        if (moved := self.highest - self.lowest) < LEAST_RANGE:
             raise CalibrationError(
                 f"{self.joint} was moved by {moved} counts only; calibrate again and move it from one end to the other"
             )

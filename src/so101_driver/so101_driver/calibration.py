@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from so101_driver.registers import COUNTS, register
 GRIPPER = JOINTS[-1]
 _COUNTS_PER_RAD = (COUNTS - 1) / (2 * math.pi)  # LeRobot takes a turn for 4095 counts
 KINDS = ("follower", "leader")
+LEAST_RANGE = 100  # counts, 9 degrees: a joint that was not moved gives less
 _FOLDERS = {
     "follower": ("robots/so_follower", "robots/so101_follower"),
     "leader": ("teleoperators/so_leader", "teleoperators/so101_leader"),
@@ -111,10 +113,11 @@ def read_calibration(file: Path) -> dict[str, MotorCalibration]:
     if not isinstance(content, dict) or set(content) != set(JOINTS):
         found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
         raise CalibrationError(f"{file} holds {found or 'nothing'}, expected {', '.join(JOINTS)}; calibrate the arm again")
-    return {joint: _motor(content[joint], f"{file}: {joint}") for joint in JOINTS}
+    return {joint: _motor(content[joint], f"{file}: {joint}", servo) for servo, joint in enumerate(JOINTS, start=1)}
 
 
-def _motor(content: object, where: str) -> MotorCalibration:
+def _motor(content: object, where: str, servo: int) -> MotorCalibration:
+    """servo: id that LeRobot gives this joint; with another one's, one joint would be driven by the limits of another."""
     names = [item.name for item in fields(MotorCalibration)]
     if not isinstance(content, dict) or set(content) != set(names):
         raise CalibrationError(f"{where} is {content!r}, expected the fields {', '.join(names)}; calibrate the arm again")
@@ -124,13 +127,23 @@ def _motor(content: object, where: str) -> MotorCalibration:
     motor = MotorCalibration(**content)
     offset = register("Homing_Offset")
     limits = {
-        "id": (0, 253), "drive_mode": (0, 1), "homing_offset": (offset.lowest, offset.highest),
+        "drive_mode": (0, 1), "homing_offset": (offset.lowest, offset.highest),
         "range_min": (0, COUNTS - 1), "range_max": (motor.range_min + 1, COUNTS - 1),
     }  # fmt: skip
     for name, (low, high) in limits.items():
         if not low <= getattr(motor, name) <= high:
             value = getattr(motor, name)
             raise CalibrationError(f"{where}.{name} is {value}, allowed: {low} to {high}; calibrate the arm again")
+    if motor.id != servo:
+        raise CalibrationError(
+            f"{where}.id is {motor.id}, expected {servo}: servos are numbered 1 to 6 from the base to the gripper; "
+            "calibrate the arm again"
+        )
+    if (counts := motor.range_max - motor.range_min) < LEAST_RANGE:
+        raise CalibrationError(
+            f"{where} has a range of {counts} counts, expected at least {LEAST_RANGE}; calibrate the arm again and move each "
+            "joint from one end to the other"
+        )
     return motor
 
 
@@ -153,5 +166,6 @@ def write_file(file: Path, text: str) -> None:
         os.fsync(folder)
         os.close(folder)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise CalibrationError(f"{file} cannot be written: {error.strerror or error}") from error

@@ -109,6 +109,12 @@ class Connection:
         self.velocities = self.limits.to_velocity({servo: sample.velocity for servo, sample in samples.items()})
         self.time_s = float(times_s.min())
 
+    def hear(self, bus: Bus) -> None:
+        """Ask every servo for its health. Raises PortLostError."""
+        for _ in range(len(bus.ids) * (1 + bus.retries)):
+            if len(self.health) < len(bus.ids) and (health := bus.read_health()) is not None:
+                self.health[health.servo] = health
+
     def _reconnect(self, now_s: float) -> None:
         if now_s - self._tried_s < _RECONNECT_S:
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the person wants, out of what is pressed: an action in the policy's action space, and one event for each press."""
+"""What the person wants, out of what is pressed: an action in the policy's action space, and one word for each press."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping as Values
 
 import numpy as np
 
-from so101_driver.mapping import EVENTS, MOTIONS, Mapping, Term, terms
+from so101_driver.mapping import MOTIONS, PRESSES, Mapping, Term, terms
 
 _PRESSED = 0.5
 
@@ -24,7 +24,7 @@ class Controls:
         self.mapping, self.debounce_s = mapping, debounce_s
         self._motions = [terms(getattr(mapping, field)) for field in MOTIONS]
         self._hold = terms(mapping.hold)
-        self._events = {term: field for field in EVENTS for term in terms(getattr(mapping, field))}
+        self._events = {term: field for field in PRESSES for term in terms(getattr(mapping, field))}
         self._said: list[str] = []
         self.lost()
 

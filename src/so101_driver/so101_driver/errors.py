@@ -50,6 +50,10 @@ class CalibrationError(DriverError):
     """A calibration that cannot be read, or does not fit."""
 
 
+class MessageError(DriverError):
+    """A message that is no command for this arm."""
+
+
 class SafetyError(DriverError):
     """Settings or limits that cannot keep the arm safe."""
 

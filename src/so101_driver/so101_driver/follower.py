@@ -16,6 +16,7 @@ from so101_driver.bus import Bus
 from so101_driver.calibration import Calibration
 from so101_driver.connection import UNPLUGGED, Connection
 from so101_driver.errors import BusError, NoAnswerError, PortLostError
+from so101_driver.estop import EmergencyStop
 from so101_driver.limits import Limits
 from so101_driver.registers import OVERLOAD
 from so101_driver.safety import Safety
@@ -62,6 +63,7 @@ class Follower:
         calibration: Calibration,
         config: SafetyConfig | None = None,
         *,
+        estop: EmergencyStop | None = None,
         reply_timeout_s: float = 0.004,
         retries: int = 1,
         budget_s: float = math.inf,
@@ -69,12 +71,13 @@ class Follower:
     ) -> None:
         """find: gives the arm's port, also after it was plugged in elsewhere. clock: that of `cycle`'s now_s.
 
-        reply_timeout_s, retries: as of a Bus. budget_s: of reading in one cycle.
+        estop: a person's stop, which lives longer than this object. reply_timeout_s, retries: as of a Bus. budget_s: of
+        reading in one cycle.
 
         Raises SafetyError for impossible limits.
         """
         self.calibration, self.limits = calibration, Limits(calibration)
-        self.safety = Safety(self.limits, config)
+        self.safety = Safety(self.limits, config, estop)
         timing = {"reply_timeout_s": reply_timeout_s, "retries": retries, "budget_s": budget_s}
         self.connection = Connection(find, self.limits, **timing, clock=clock)
         self._joints = dict(zip(self.limits.servos, self.limits.joints, strict=True))
@@ -99,19 +102,24 @@ class Follower:
         self.safety.stop("closed")
         self.connection.close()
 
-    def switch_on(self) -> None:
-        """Torque from where the arm is, without a jump. Also after a stop of whatever kind: this is the consent to go on.
+    def switch_on(self, clear: bool = False) -> None:
+        """Torque from where the arm is, without a jump: the consent to go on after a fault.
 
-        Raises SafetyError where a joint is far out of its limits, BusError when a servo does not take part.
+        clear: a person's word that ends an emergency stop too, once the servos hold. Raises SafetyError while one is latched,
+        or where a joint is far out of its limits, BusError when a servo does not take part; the arm stays stopped then.
         """
+        estop = self.safety.estop
+        if not clear:
+            estop.check()
         bus = self.connection.connected()
         with bus.patiently():
             self._switch_on(bus)
+        if clear and estop.reason is not None:
+            estop.clear()
 
     def _switch_on(self, bus: Bus) -> None:
-        config = self.safety.config
         self.connection.health.clear()  # what the servos said while they were limp
-        motors.configure(bus, self.calibration, max(config.max_velocity_rad_s, config.gripper_velocity_rad_s) * _HEADROOM)
+        motors.configure(bus, self.calibration, self.limits.to_speeds(self.safety.fastest * _HEADROOM))
         cycle = bus.read_state()
         if not cycle.fresh:
             raise NoAnswerError(
@@ -125,6 +133,7 @@ class Follower:
             for servo, goal in self.limits.to_goals(positions).items():
                 bus.write(servo, "Goal_Position", goal)
                 bus.write(servo, "Torque_Enable", 1)
+            self.connection.hear(bus)
         except BusError:
             self.safety.stop("a servo could not be switched on")
             raise

@@ -15,18 +15,20 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
-from hilserl_ros.node import BaseNode, main_of
+from hilserl_ros.node import BaseNode, NodeError, main_of
 from hilserl_ros.realtime import take_precedence
 from so101_driver.arm import Command
 from so101_driver.calibration import find_calibration, read_calibration
+from so101_driver.command_message import read_command
 from so101_driver.diagnostics import statuses
-from so101_driver.errors import DriverError
+from so101_driver.errors import DriverError, MessageError
+from so101_driver.estop import EmergencyStop, stop_file
+from so101_driver.estop_server import EstopServer
 from so101_driver.finder import find_port, usb_serial_of
 from so101_driver.follower import Follower, Report
 from so101_driver.joint_state import joint_state, stamp_of
@@ -36,6 +38,7 @@ from so101_driver.safety_config import SafetyConfig
 from so101_driver.settings import FollowerParameters, timing
 
 _RETRY_S = 2.0
+_ON = "goes on from where it is"
 _NOT_ACTIVE = "the follower is not active: activate it first"
 
 
@@ -45,6 +48,8 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
     def __init__(self) -> None:
         BaseNode.__init__(self, "follower", FollowerParameters, {"safety.": SafetyConfig})
         LifecycleNodeMixin.__init__(self)
+        self._check_time()
+        self._latch = EmergencyStop(stop_file(self.params.estop_file, self.params.calibration))
         self._follower: Follower | None = None
         self._usb_serial = self.params.usb_serial or None
         self._lock = threading.Lock()  # one at a time on the bus
@@ -55,13 +60,11 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         self._active = False
         self._ending = threading.Event()
         self._pace = Pace(1.0 / self.params.rate_hz)
-        self._stopped: bool | None = None
+        self._suspended = False
         self._joints = self.create_publisher(JointState, "joint_states", qos.recorded(qos.JOINT_STATES))
-        self._estop = self.create_publisher(Bool, "estop", qos.STATUS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
-        self.create_subscription(JointTrajectory, "joint_command", self._on_command, qos.JOINT_COMMAND)
-        self.create_subscription(Bool, "estop/request", self._on_estop_request, qos.reliable(1))
-        self.create_service(SetBool, "~/estop", self._on_estop)
+        self.create_subscription(JointTrajectory, "joint_command", self._on_command, qos.JOINT_COMMAND, raw=True)
+        self._estop = EstopServer(self, self._latch, self._clear_stop, self._wants_consent)
         self.create_service(SetBool, "~/set_torque", self._on_torque)
         self.create_service(Trigger, "~/home", self._on_home)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -70,12 +73,18 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         if self.params.lockstep:
             self._lockstep = Lockstep(round(self.task.tick_s * 1e9), self.params.rate_hz)
             self.create_subscription(ClockMessage, "/clock", self._on_clock, qos.CLOCK)
+            self.create_service(SetBool, "~/suspend", self._on_suspend)
         else:
             self.get_logger().info(f"runs with {take_precedence()}")
         self._said = ""
         self._start = self.create_timer(_RETRY_S, self._autostart, clock=steady) if self.params.autostart else None
         if self.params.autostart:
             self._autostart()
+
+    def _check_time(self) -> None:
+        """Raises NodeError where somebody else's clock would say how old a command to a real arm is."""
+        if self.get_parameter("use_sim_time").value and not self.params.lockstep:
+            raise NodeError("use_sim_time is true, and a real arm keeps the computer's time; leave use_sim_time out")
 
     def _autostart(self) -> None:
         """Now, or as soon as the arm is there; what is wrong is said once."""
@@ -93,7 +102,7 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
             options = timing(params)
             if self._lockstep is not None:
                 options["clock"] = self._lockstep.clock
-            follower = Follower(self._find, read_calibration(file), self.tables["safety."], **options)
+            follower = Follower(self._find, read_calibration(file), self.tables["safety."], estop=self._latch, **options)
             follower.open(params.write_calibration)
         except DriverError as error:
             return self._failed("the arm cannot be used", error)
@@ -104,9 +113,10 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Torque on where the arm is, and hold."""
+        """Torque on where the arm is, and hold; while an emergency stop is latched only read."""
         try:
-            self._follower.switch_on()
+            if self._latch.reason is None:
+                self._follower.switch_on()
         except DriverError as error:
             return self._failed("the arm stays off", error)
         self._active = True
@@ -126,7 +136,8 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         except DriverError as error:
             self.get_logger().error(str(error))
         self._follower.safety.stop("deactivated")
-        self._say_estop()
+        self._suspended = False
+        self._estop.say()
         return LifecycleNodeMixin.on_deactivate(self, state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -173,7 +184,8 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
 
     def _publish(self, report: Report, stamp_ns: int) -> None:
         efforts = report.loads * self.params.torque_nm if any(self.params.torque_nm) else None
-        self._joints.publish(joint_state(stamp_ns, report.positions, report.velocities, efforts))
+        if (message := joint_state(stamp_ns, report.positions, report.velocities, efforts)) is not None:
+            self._joints.publish(message)
 
     def _say(self, report: Report) -> None:
         decision, log = report.decision, self.get_logger()
@@ -181,49 +193,53 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
             log.warning(f"joint_command is refused: {decision.refused}", throttle_duration_sec=5.0)
         if decision.reasons:
             log.warning("; ".join(decision.reasons), throttle_duration_sec=5.0)
-        self._say_estop()
+        self._estop.say()
 
-    def _say_estop(self) -> None:
-        stopped = self._follower.safety.stopped is not None
-        if stopped != self._stopped:
-            self._stopped = stopped
-            self._estop.publish(Bool(data=stopped))
+    def _wants_consent(self) -> bool:
+        return self._active and not self._suspended and self._follower.safety.stopped is not None
 
     # Messages and services --------------------------------------------------------------------------------------------
 
-    def _on_command(self, message: JointTrajectory) -> None:
+    def _on_command(self, data: bytes) -> None:
         """The newest counts. Its age is that of the observation it answers."""
-        positions = message.points[0].positions if len(message.points) == 1 else ()
-        if self._lockstep is not None:
-            self._carry_out(to_ns(message.header.stamp), Command(list(message.joint_names), list(positions)))
+        try:
+            stamp_ns, command = read_command(data)
+        except MessageError as error:
+            self.get_logger().warning(f"joint_command is refused: {error}", throttle_duration_sec=5.0)
+            if self._follower is not None:
+                self._follower.safety.counts["refused: message"] += 1
             return
-        age_s = (self.get_clock().now().nanoseconds - to_ns(message.header.stamp)) / 1e9
+        if self._lockstep is not None:
+            self._carry_out(stamp_ns, command)
+            return
+        age_s = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
         with self._mail:
-            self._command = Command(list(message.joint_names), list(positions), age_s)
-            self._come_s = time.monotonic()
+            self._command, self._come_s = replace(command, age_s=age_s), time.monotonic()
 
     def _carry_out(self, stamp_ns: int, command: Command) -> None:
         if self._active and (report := self._lockstep.command(stamp_ns, command, self._follower, self._say)) is not None:
             self._publish(report, self._lockstep.stamp_ns)
 
-    def _on_estop_request(self, message: Bool) -> None:
-        if message.data and self._follower is not None:
-            self._stop("emergency stop by a message")
-
-    def _stop(self, reason: str) -> None:
+    def _clear_stop(self) -> str:
+        """A person's consent, after whatever stop; what was done. Raises DriverError."""
+        if not self._active:
+            self._latch.clear()
+            return "cleared; the arm is not active"
         with self._lock:
-            self._follower.safety.stop(reason)
-        say = self.get_logger().debug if self._lockstep else self.get_logger().warning  # each reset of a simulation stops it
-        say(f"{reason}; '~/estop' with false goes on")
+            self._follower.switch_on(clear=True)
+        self._suspended = False
+        return _ON
 
-    def _on_estop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+    def _on_suspend(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """A world is reset meanwhile. It is no emergency stop, and ends none."""
         if not self._active:
             response.message = _NOT_ACTIVE
         elif request.data:
-            self._stop("emergency stop by the service")
-            response.success, response.message = True, "stopped"
+            self._suspended = True
+            self._on_bus(partial(self._follower.safety.stop, "suspended"), response, "suspended")
         else:
-            self._on_bus(self._follower.switch_on, response, "goes on from where it is")
+            self._on_bus(self._follower.switch_on, response, _ON)
+            self._suspended = not response.success
         return response
 
     def _on_torque(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:

@@ -11,6 +11,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import JointState, Joy
+from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
 from hilserl_core.action import Controller
@@ -23,7 +24,7 @@ from so101_description import urdf_path
 from so101_driver.controls import Controls
 from so101_driver.input_device import InputDevice
 from so101_driver.joy_input import JoyInput
-from so101_driver.mapping import Mapping
+from so101_driver.mapping import ESTOP, Mapping
 from so101_driver.settings import GamepadParameters
 
 _JOY = "joy"
@@ -43,6 +44,7 @@ class GamepadNode(BaseNode[GamepadParameters]):
         self._due_s = 0.0
         create = self.create_publisher
         self._event = create(EpisodeEvent, "episode/event", qos.EPISODE_EVENT)
+        self._estop = create(Bool, "estop/request", qos.ESTOP_REQUEST)
         self._diagnostics = create(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
         if params.mode == "drive":
             self._command = create(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
@@ -71,7 +73,10 @@ class GamepadNode(BaseNode[GamepadParameters]):
         if self.params.device != _JOY and self._input.problem is None and (changed or due):
             self._publish_joy()
         for kind in self._controls.take_events():
-            self._publish_event(kind)
+            if kind == ESTOP:
+                self._stop_arm()
+            else:
+                self._publish_event(kind)
         active = self._controls.active
         if self._robot is not None and (due or active is not self._active):  # letting go does not wait for its turn
             (self._drive if self.params.mode == "drive" else self._publish_teleop)(active, *self._robot)
@@ -88,6 +93,13 @@ class GamepadNode(BaseNode[GamepadParameters]):
         message.header.stamp = self.get_clock().now().to_msg()
         self._event.publish(message)
         self.get_logger().info(kind)
+
+    def _stop_arm(self) -> None:
+        self._estop.publish(Bool(data=True))
+        if self._estop.get_subscription_count():
+            self.get_logger().warning("emergency stop")
+        else:
+            self.get_logger().error("emergency stop, and no driver hears it: use the switch of the arm's supply")
 
     def _publish_teleop(self, active: bool, joints: np.ndarray, stamp: Time) -> None:
         message = TeleopCommand(active=active)

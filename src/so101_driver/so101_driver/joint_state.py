@@ -14,8 +14,13 @@ from hilserl_ros.convert import to_stamp
 from so101_description import JOINTS
 
 
-def joint_state(stamp_ns: int, positions: np.ndarray, velocities: np.ndarray, efforts: np.ndarray | None = None) -> JointState:
-    """positions, velocities, efforts: (J,) rad, rad/s, N·m."""
+def joint_state(
+    stamp_ns: int, positions: np.ndarray, velocities: np.ndarray, efforts: np.ndarray | None = None
+) -> JointState | None:
+    """The message; None while one of its values is not known. positions, velocities, efforts: (J,) rad, rad/s, N·m."""
+    known = (positions, velocities) if efforts is None else (positions, velocities, efforts)
+    if not all(np.isfinite(values).all() for values in known):
+        return None
     message = JointState(name=list(JOINTS))
     message.header.stamp = to_stamp(stamp_ns)
     message.position = array.array("d", positions)

@@ -137,7 +137,8 @@ class Leader:
         if self._configured:
             return
         config = self.handover.config
-        motors.configure(bus, self.calibration, config.follow_velocity_rad_s * _HEADROOM)
+        fastest = [config.follow_velocity_rad_s * _HEADROOM] * len(self.limits.joints)
+        motors.configure(bus, self.calibration, self.limits.to_speeds(fastest))
         for joint, motor in self.calibration.items():
             share = min(config.torque, _GRIPPER_TORQUE) if joint == GRIPPER else config.torque
             bus.write(motor.id, "Torque_Limit", round(1000 * share))

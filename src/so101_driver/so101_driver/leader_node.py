@@ -129,7 +129,8 @@ class LeaderNode(BaseNode[LeaderParameters]):
         report = leader.cycle(now_s, *known)
         if report.fresh:
             stamp_ns = stamp_of(self.get_clock(), report.time_s)
-            self._joints.publish(joint_state(stamp_ns, report.positions, report.velocities))
+            if (message := joint_state(stamp_ns, report.positions, report.velocities)) is not None:
+                self._joints.publish(message)
         self._say(leader)
         return report
 

@@ -60,6 +60,12 @@ class Limits:
             [counts_per_s[servo] / c.counts_per_rad for servo, c in zip(self.servos, self._conversions, strict=True)]
         )
 
+    def to_speeds(self, velocities: Sequence[float]) -> dict[int, int]:
+        """Counts/s of the servos for velocities (J,) rad/s, not below 1: 0 is no limit to a servo."""
+        pairs = zip(self._conversions, velocities, strict=True)
+        speeds = (max(1, round(abs(value * c.counts_per_rad))) for c, value in pairs)
+        return dict(zip(self.servos, speeds, strict=True))
+
     def to_goals(self, angles: Sequence[float]) -> dict[int, int]:
         """Goal positions of the servos for angles (J,) rad. Whatever the angles, they lie within the limits."""
         inside = np.clip(angles, self.lower, self.upper).tolist()

@@ -11,8 +11,12 @@ from so101_driver.errors import MappingError
 
 MOTIONS = ("x", "y", "z", "gripper")
 """In the order of the task's action."""
-EVENTS = ("success", "failure", "rerecord", "stop", "pause", "resume")
+EVENTS = ("success", "failure", "rerecord", "stop", "pause", "resume", "ready")
 """Kinds of EpisodeEvent."""
+ESTOP = "estop"
+"""The press that stops the arm."""
+PRESSES = (*EVENTS, ESTOP)
+"""What counts once for each press."""
 
 
 class Term(NamedTuple):
@@ -44,6 +48,8 @@ class Mapping:
     stop: str = described("BTN_MODE", "End the run.")
     pause: str = described("BTN_SELECT", "Hold; the episode ends without a verdict.")
     resume: str = described("BTN_START", "Go on with a new episode.")
+    ready: str = described("BTN_THUMBR", "The cube is back and the hand away: the episode may begin.")
+    estop: str = described("BTN_Y", "Emergency stop of the arm, which 'reach-grasp estop --clear' ends.")
     triggers: str = described("ABS_Z ABS_RZ", "Axes that rest at one end, not in the middle.")
     dead_zone: float = described(0.1, "Share of an axis about its rest that does nothing.", minimum=0.0, maximum=0.9)
     scale: tuple[float, ...] = described(
@@ -55,7 +61,7 @@ class Mapping:
         if len(self.scale) != len(MOTIONS):
             raise MappingError(f"mapping.scale has {len(self.scale)} values, expected {len(MOTIONS)}: {', '.join(MOTIONS)}")
         taken: dict[Term, str] = {}
-        for field in (*MOTIONS, "hold", *EVENTS):
+        for field in (*MOTIONS, "hold", *PRESSES):
             for term in terms(getattr(self, field)):
                 if term in taken:
                     raise MappingError(
@@ -66,5 +72,5 @@ class Mapping:
     @property
     def names(self) -> dict[str, str]:
         """Every control that is named, and a field that names it."""
-        fields = (*MOTIONS, "hold", *EVENTS)
+        fields = (*MOTIONS, "hold", *PRESSES)
         return {term.name: field for field in fields for term in terms(getattr(self, field))}

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from so101_driver.bus import Bus
 from so101_driver.calibration import GRIPPER, Calibration, MotorCalibration
 from so101_driver.errors import CalibrationError, NoAnswerError, SupplyError
 
-_COUNTS_PER_RAD = 652
 # As SO101Follower.configure() of LeRobot 0.6.1, so that a policy finds the same arm.
 _SETTINGS = {
     "Return_Delay_Time": 0,
@@ -75,14 +76,14 @@ def let_go(bus: Bus) -> tuple[int, ...]:
     return tuple(silent)
 
 
-def configure(bus: Bus, calibration: Calibration, max_velocity_rad_s: float) -> None:
+def configure(bus: Bus, calibration: Calibration, speeds: Mapping[int, int]) -> None:
     """Give the servos their settings until they lose power, without touching their torque.
 
-    max_velocity_rad_s: the servos themselves go no faster, whatever their goals.
+    speeds: counts/s by servo, which it does not exceed whatever its goals.
     """
     for joint, motor in calibration.items():
         settings = _SETTINGS | (_GRIPPER_SETTINGS if joint == GRIPPER else {})
-        settings["Goal_Velocity"] = round(max_velocity_rad_s * _COUNTS_PER_RAD)
+        settings["Goal_Velocity"] = speeds[motor.id]
         settings["Phase"] = bus.read(motor.id, "Phase") & ~_UNWRAPPED
         for name, value in settings.items():
             if bus.read(motor.id, name) != value:

@@ -9,6 +9,7 @@ import numpy as np
 
 from so101_driver.arm import ArmState, Command, Decision, Mode
 from so101_driver.errors import SafetyError
+from so101_driver.estop import EmergencyStop
 from so101_driver.gripper import GripperGuard
 from so101_driver.limits import Limits
 from so101_driver.safety_config import SafetyConfig
@@ -19,30 +20,38 @@ _SHORTEST_S = 1e-3
 class Safety:
     """Called once per cycle. It begins stopped: `reset` switches it on from where the arm stands.
 
-    counts: how often each kind of thing was refused or clipped, since the beginning.
+    counts: how often each kind of thing was refused or clipped, since the beginning. fastest: (J,) rad/s, each joint's limit.
     """
 
-    def __init__(self, limits: Limits, config: SafetyConfig | None = None) -> None:
+    def __init__(self, limits: Limits, config: SafetyConfig | None = None, estop: EmergencyStop | None = None) -> None:
+        """estop: a person's stop, which `reset` does not clear."""
         self.limits, self.config = limits, config or SafetyConfig()
+        self.estop = estop or EmergencyStop()
         self.counts: Counter[str] = Counter()
-        self.stopped: str | None = "not switched on"
+        self._stopped: str | None = "not switched on"
         self._frozen = True
         self._goal = np.clip(np.zeros(len(limits.joints)), limits.lower, limits.upper)
         self._target, self._rate = self._goal.copy(), np.zeros_like(self._goal)
         self._last_s: float | None = None
+        self._stepped_s: float | None = None  # as _last_s, None after a reset
         self._command_s, self._wanted = -np.inf, self._goal.copy()
         self._hot: set[str] = set()
         self._gripper = GripperGuard(self.config)
-        self._fastest = np.full(len(limits.joints), self.config.max_velocity_rad_s)
-        self._fastest[-1] = self.config.gripper_velocity_rad_s
+        self.fastest = np.full(len(limits.joints), self.config.max_velocity_rad_s)
+        self.fastest[-1] = self.config.gripper_velocity_rad_s
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the arm is stopped, a person's stop first; None while it is not."""
+        return self.estop.reason or self._stopped
 
     def stop(self, reason: str) -> None:
-        """Latch: in the next cycle the arm is told to stay where it is, after that nothing is written until `reset`."""
-        if self.stopped is None:
-            self.stopped, self._frozen = reason, False
+        """In the next cycle the arm is told to stay where it is, after that nothing is written until `reset`."""
+        if self._stopped is None:
+            self._stopped = reason
 
     def reset(self, positions: np.ndarray) -> None:
-        """Clear the latch and hold at the measured positions (J,) rad.
+        """End every stop but a person's, and hold at the measured positions (J,) rad.
 
         Raises SafetyError when a joint is far out of its limits.
         """
@@ -57,7 +66,7 @@ class Safety:
                 f"{limits.joints[worst]} stands at {positions[worst]:.2f} rad, its limits are {limits.lower[worst]:.2f} to "
                 f"{limits.upper[worst]:.2f}; move it inside by hand, or calibrate the arm again"
             )
-        self.stopped = None
+        self._stopped, self._frozen, self._stepped_s = None, False, None
         self._hold_at(positions)
         self._command_s = -np.inf
         self._gripper = GripperGuard(self.config)
@@ -72,6 +81,9 @@ class Safety:
         elapsed = 0.0 if self._last_s is None else max(0.0, now_s - self._last_s)
         self._last_s = now_s
         refused, reasons = self._refusal(command), []
+        stood_s, self._stepped_s = now_s - (now_s if self._stepped_s is None else self._stepped_s), now_s
+        if stood_s > config.lost_s:
+            self.stop(f"the driver stood still for {stood_s:.1f} s")
         if state.age_s > config.lost_s:
             self.stop(f"no positions for {config.lost_s:g} s")
         known = state.age_s <= config.state_timeout_s and bool(np.isfinite(state.positions).all())
@@ -102,8 +114,11 @@ class Safety:
         if command is None:
             return ""
         joints = self.limits.joints
-        if sorted(command.joints) != sorted(joints) or len(command.positions) != len(joints):
-            return self._refuse("joints", f"it names {list(command.joints)}, expected each of {list(joints)} with one position")
+        if len(command.joints) != len(joints) or len(command.positions) != len(joints):
+            found = f"it has {len(command.joints)} joints and {len(command.positions)} positions"
+            return self._refuse("joints", f"{found}, expected {len(joints)} of each")
+        if sorted(command.joints) != sorted(joints):
+            return self._refuse("joints", f"it names {list(command.joints)}, expected each of {list(joints)}")
         if not np.isfinite(np.asarray(command.positions, float)).all():
             return self._refuse("not finite", f"it holds {list(command.positions)}, expected finite numbers")
         if not -self.config.command_timeout_s <= command.age_s <= self.config.command_timeout_s:
@@ -122,7 +137,7 @@ class Safety:
         self._target = np.clip(wanted, limits.lower, limits.upper)
         # At the pace of the commands themselves where they come faster: else each would fall short of the one before.
         ramp_s = max(min(config.ramp_s, now_s - self._command_s), _SHORTEST_S)
-        asked, fastest = np.abs(self._target - self._goal) / ramp_s, self._fastest
+        asked, fastest = np.abs(self._target - self._goal) / ramp_s, self.fastest
         self._rate = np.minimum(asked, fastest)
         self._command_s = now_s
         too_much = {"position": np.abs(wanted - self._target) > 1e-6, "velocity": asked > fastest + 1e-9}

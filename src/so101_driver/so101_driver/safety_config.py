@@ -28,7 +28,12 @@ class SafetyConfig:
         0.1, "A joint farther outside its limits than this cannot be switched on.", minimum=0.0, maximum=0.5
     )
     state_timeout_s: float = described(0.1, "With positions older than this no goals are written.", minimum=0.01, maximum=1.0)
-    lost_s: float = described(1.0, "A servo silent for this long stops the arm until it is reset.", minimum=0.1, maximum=60.0)
+    lost_s: float = described(
+        1.0,
+        "A servo silent, or a driver that stood still, for this long stops the arm until consent.",
+        minimum=0.1,
+        maximum=60.0,
+    )
     hot_c: float = described(60.0, "At this temperature of a servo the arm holds.", minimum=30.0, maximum=69.0)
     cool_c: float = described(55.0, "Below this one it goes on.", minimum=20.0, maximum=69.0)
     voltage_min_v: float = described(4.5, "With less at a servo the arm holds.", minimum=4.0, maximum=12.0)

@@ -26,6 +26,10 @@ class FollowerParameters:
     )
     retries: int = parameter(1, "How often a servo that did not answer is asked again in the same cycle.", minimum=0, maximum=5)
     release: bool = parameter(False, "Let go when the node is deactivated or ends, so that the arm sinks; else it holds.")
+    estop_file: str = parameter(
+        "", "File that keeps an emergency stop over a restart; empty: one for each calibration in reach-grasp/estop under "
+        "XDG_STATE_HOME (~/.local/state).",
+    )  # fmt: skip
     home_rad: tuple[float, ...] = parameter(
         (0.0, -0.9, 0.9, 0.9, 0.0, 0.0), "Where the arm goes when told to go home, one angle per joint."
     )

@@ -63,6 +63,9 @@ class Station:
     def fault(self, **settings: object) -> None:
         self.emulator.faults.change(**settings)
 
+    def stand_still(self, seconds: float) -> None:
+        self.now_s += seconds
+
     def close(self) -> None:
         self.follower.close()
         self.emulator.stop()
@@ -127,6 +130,9 @@ TABLE = {
     "the supply switched off": silence("no positions for 1 s", 1, 2, 3, 4, 5, 6),
     "the supply cut for a moment": Row(
         lambda s: s.emulator.power_cycle(), lambda s: None, Mode.STOPPED, "has lost its torque; look after its supply", True
+    ),
+    "the driver stood still for 6 s": Row(
+        lambda s: s.stand_still(6.0), lambda s: None, Mode.STOPPED, "the driver stood still for 6.0 s", True
     ),
     "a hot servo": Row(lambda s: s.fault(hot=(4,), hot_c=63), lambda s: s.fault(hot=()), Mode.HOLD, "wrist_flex is hot"),
     "undervoltage": supply(4.2),

@@ -26,6 +26,7 @@ from so101_driver.errors import (
 )
 from so101_driver.finder import find_port
 from so101_driver.follower import Follower, Report
+from so101_driver.safety_config import SafetyConfig
 from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
 from so101_sim.bus.memory import Address
 
@@ -120,11 +121,33 @@ def test_it_follows_commands(active):
     assert report.decision.mode is Mode.FOLLOW
 
 
-def test_the_servos_have_lerobots_settings_and_a_limit_of_speed(active):
+def test_the_servos_have_lerobots_settings(active):
     memory = active.emulator.servo(6).memory
     assert (memory.byte(21), memory.byte(22), memory.byte(23)) == (16, 32, 0)
     assert (memory.word(16), memory.word(28), memory.byte(36)) == (500, 250, 25)
-    assert memory.word(46) == round(5.0 * 652)
+
+
+@pytest.mark.parametrize(
+    ("config", "arm_rad_s", "gripper_rad_s"),
+    [({}, 2.5, 5.0), ({"max_velocity_rad_s": 0.5}, 0.625, 5.0), ({"gripper_velocity_rad_s": 1.0}, 2.5, 1.25)],
+)
+def test_each_servo_has_a_limit_of_speed_25_percent_above_its_joints(station, calibration, config, arm_rad_s, gripper_rad_s):
+    station.follower.close()
+    station.follower = Follower(station.find, calibration, SafetyConfig(**config), reply_timeout_s=LONG_S)
+    station.follower.open()
+    station.follower.switch_on()
+    limits = [servo.memory.word(Address.GOAL_VELOCITY) for servo in station.emulator.servos]
+    counts_per_rad = 4095 / (2 * np.pi)
+    np.testing.assert_allclose(limits, counts_per_rad * np.array([arm_rad_s] * 5 + [gripper_rad_s]), atol=3)
+
+
+def test_a_gripper_of_another_range_has_a_limit_of_speed_in_its_own_counts(station, calibration):
+    narrow = calibration | {"gripper": replace(calibration["gripper"], range_min=1421, range_max=2047)}
+    station.follower.close()
+    station.follower = Follower(station.find, narrow, reply_timeout_s=LONG_S)
+    station.follower.open(write_calibration=True)
+    station.follower.switch_on()
+    assert station.emulator.servo(6).memory.word(Address.GOAL_VELOCITY) == pytest.approx(5.0 * 652 / 2, abs=2)
 
 
 def test_going_home_takes_the_time_it_said_and_others_are_not_heard(active):

@@ -15,6 +15,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
@@ -189,6 +191,140 @@ def test_an_emergency_stop_by_topic_and_by_service_wants_an_explicit_consent(sta
     assert not station.call(Trigger, "follower/home").success
 
 
+def _stop(station: Station) -> None:
+    station.until(station.estop.get_subscription_count, "the follower's ear")
+    station.estop.publish(Bool(data=True))
+    station.until(lambda: station.stopped is True, "the stop")
+
+
+def _stays_stopped(station: Station) -> None:
+    """Whatever is commanded for some cycles, nothing is written to the servos."""
+    seen = station.looks
+    station.until(lambda: station.looks > seen + 3, "the cycle after the next, and that its goals have come", 1.0)
+    before = (station.goals(), station.limp())
+    station.until(lambda: station.looks > seen + 10, "some cycles", 1.0)
+    assert station.stopped is True and (station.goals(), station.limp()) == before
+
+
+def _clear(station: Station) -> None:
+    assert station.call(SetBool, "follower/estop", SetBool.Request(data=False)).success
+    station.until(station.near(0.5), "the arm at 0.5 rad", 0.5)
+    assert station.stopped is False
+
+
+def _change(station: Station, *transitions: int) -> None:
+    for transition in transitions:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert station.call(ChangeState, "follower/change_state", request).success
+
+
+def _kill_and_restart(station: Station) -> None:
+    station.processes[-1].kill()
+    station.processes[-1].wait()
+    station.stopped = None
+    station.start()
+    station.until(lambda: station.stopped is not None, "what the new follower says of the stop")
+
+
+ATTEMPTS = {
+    "set_torque": lambda s: s.call(SetBool, "follower/set_torque", SetBool.Request(data=True)),
+    "deactivate and activate": lambda s: _change(s, Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE),
+    "kill and restart": _kill_and_restart,
+    "a message with false": lambda s: s.estop.publish(Bool(data=False)),
+}
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_only_a_clear_ends_an_emergency_stop_and_this_does_not(station, attempt):
+    station.start()
+    station.until(station.near(0.2), "the arm at 0.2 rad", 0.2)
+    _stop(station)
+    ATTEMPTS[attempt](station)
+    _stays_stopped(station)
+    assert not any(station.limp())
+    _clear(station)
+
+
+def test_a_stop_before_the_arm_is_there_holds_when_it_comes_and_is_said_meanwhile(station):
+    station.start("autostart:=false")
+    _stop(station)
+    _change(station, Transition.TRANSITION_CONFIGURE)
+    assert station.stopped is True
+    _change(station, Transition.TRANSITION_ACTIVATE)
+    station.until(lambda: station.joints is not None, "joints")
+    _stays_stopped(station)
+    assert all(station.limp())
+    _clear(station)
+
+
+def test_a_stop_is_cleared_while_inactive_and_moves_nothing_then(station):
+    station.start("autostart:=false")
+    _stop(station)
+    _change(station, Transition.TRANSITION_CONFIGURE)
+    assert station.call(SetBool, "follower/estop", SetBool.Request(data=False)).success
+    station.until(lambda: station.stopped is False, "the end of the stop")
+    assert all(station.limp())
+
+
+def test_a_stop_that_no_file_can_keep_is_said_and_the_arm_does_not_begin(station, tmp_path):
+    (tmp_path / "full").write_text("")
+    station.start(f"estop_file:={tmp_path}/full/estop")
+    station.until(lambda: station.stopped is True and station.joints is not None, "the stop, and joints")
+    _stays_stopped(station)
+    assert all(station.limp())
+    assert not station.call(SetBool, "follower/estop", SetBool.Request(data=False)).success
+    (tmp_path / "full").unlink()
+    _clear(station)
+
+
+def test_the_reset_of_a_simulation_never_ends_a_persons_stop(station):
+    station.start("lockstep:=true")
+    suspend = lambda on: station.call(SetBool, "follower/suspend", SetBool.Request(data=on))  # noqa: E731
+    assert suspend(True).success and suspend(False).success and station.stopped is False
+    assert suspend(True).success
+    _stop(station)
+    assert "emergency stop by a message" in suspend(False).message
+    station.until(lambda: "emergency stop" in _message(station), "what is said of it")
+    assert station.stopped is True
+    assert station.call(SetBool, "follower/estop", SetBool.Request(data=False)).success
+    assert suspend(False).success and station.stopped is False
+
+
+def test_joint_states_hold_no_nan_from_the_first_on(station):
+    seen: list[JointState] = []
+    station.node.create_subscription(JointState, "joint_states", seen.append, qos.recorded(qos.JOINT_STATES))
+    station.start("autostart:=false", "torque_nm:=[1.9, 1.9, 1.9, 1.9, 1.9, 1.9]")
+    station.until(lambda: station.node.count_publishers("joint_states"), "the follower")
+    _change(station, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
+    station.until(lambda: len(seen) > 10, "joints")
+    assert all(len(values) == 6 for message in seen for values in (message.position, message.velocity, message.effort))
+    assert all(np.isfinite([*message.position, *message.velocity, *message.effort]).all() for message in seen)
+
+
+def test_the_time_of_a_real_arm_cannot_be_changed_while_it_is_driven(station):
+    station.start()
+    station.until(station.near(0.2), "the arm at 0.2 rad", 0.2)
+    wanted = Parameter(name="use_sim_time", value=ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=True))
+    answer = station.call(SetParameters, "follower/set_parameters", SetParameters.Request(parameters=[wanted]))
+    assert not answer.results[0].successful and "cannot be changed while a node runs" in answer.results[0].reason
+    station.until(station.near(0.4), "the arm at 0.4 rad, by commands of the computer's time", 0.4)
+
+
+def test_a_real_arm_is_not_driven_by_a_simulations_time(station):
+    process = station.start("use_sim_time:=true")
+    assert process.wait(timeout=LONG_S) == 2
+    assert "use_sim_time is true, and a real arm keeps the computer's time; leave use_sim_time out" in process.stderr.read()
+
+
+def test_a_command_of_100_000_joints_is_thrown_away_unread(station):
+    station.start()
+    station.until(station.near(0.2), "the arm at 0.2 rad", 0.2)
+    station.send({f"joint_{index}": 1.0 for index in range(100_000)})
+    station.until(lambda: _counted(station, "refused: message") == 1, "a refusal")
+    assert _counted(station, "refused: joints") == 0
+    station.until(station.near(0.4), "the arm at 0.4 rad", 0.4)
+
+
 def _message(station: Station) -> str:
     status = station.diagnostics.get("follower: arm")
     return status.message if status else ""
@@ -249,17 +385,14 @@ def test_it_holds_or_lets_go_when_it_is_told_to_end(station, release):
 def test_a_lifecycle_manager_may_lead_it(station):
     station.start("autostart:=false")
 
-    def change(transition: int) -> bool:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        return station.call(ChangeState, "follower/change_state", request).success
-
-    assert change(Transition.TRANSITION_CONFIGURE)
+    _change(station, Transition.TRANSITION_CONFIGURE)
     assert all(station.limp())
-    assert change(Transition.TRANSITION_ACTIVATE)
+    _change(station, Transition.TRANSITION_ACTIVATE)
     station.until(station.near(0.2), "the arm at 0.2 rad", 0.2)
-    assert change(Transition.TRANSITION_DEACTIVATE) and not any(station.limp()) and station.joints
+    _change(station, Transition.TRANSITION_DEACTIVATE)
+    assert not any(station.limp()) and station.joints
     assert not station.call(Trigger, "follower/home").success
-    assert change(Transition.TRANSITION_CLEANUP)
+    _change(station, Transition.TRANSITION_CLEANUP)
     with Bus(station.emulator.device, reply_timeout_s=LONG_S) as bus:
         bus.check()
 

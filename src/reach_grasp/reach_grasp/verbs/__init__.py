@@ -14,6 +14,7 @@ from reach_grasp.verbs.demo import Demo
 from reach_grasp.verbs.doctor import Doctor
 from reach_grasp.verbs.emulate_bus import EmulateBus
 from reach_grasp.verbs.emulate_station import EmulateStation
+from reach_grasp.verbs.estop import Estop
 from reach_grasp.verbs.evaluate import Evaluate
 from reach_grasp.verbs.import_dataset import ImportDataset
 from reach_grasp.verbs.label import Label, TurnImages
@@ -43,5 +44,5 @@ class Verb(Protocol):
 _ENDING = {"eval": Evaluate, "record": Record, "replay": Replay, "train": Train}  # whose command ends by itself
 _SYSTEMS = tuple(_ENDING[name]() if name in _ENDING else StartSystem(system) for name, system in SYSTEMS.items())
 _DATASETS = (Convert(), Label(), TurnImages(), CheckDataset(), ImportDataset())
-_ARM = (Calibrate(), Release(), Doctor(), EmulateBus(), EmulateStation())
+_ARM = (Calibrate(), Estop(), Release(), Doctor(), EmulateBus(), EmulateStation())
 VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Report(), Repair(), *_DATASETS, TrainClassifier(), *_ARM)

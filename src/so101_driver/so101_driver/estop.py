@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emergency stop of an arm: a latch that only a person opens, kept in a file so that no restart opens it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+from so101_driver.calibration import write_file
+from so101_driver.errors import CalibrationError, SafetyError
+
+CLEAR_COMMAND = "reach-grasp estop --clear"
+_CLEAR = "clear"
+_MOST_BYTES = 1000  # of a reason that is read again
+
+
+def stop_file(given: str, calibration: str) -> Path:
+    """Where the stop of an arm is kept, if no file is given: by its calibration, which each arm has of its own."""
+    if given:
+        return Path(given).expanduser()
+    state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    file = Path(calibration).expanduser()
+    where = str(file.resolve()) if file.suffix == ".json" else calibration
+    return state / "reach-grasp" / "estop" / f"{file.stem}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
+
+
+class EmergencyStop:
+    """The latch. reason: why the arm is stopped, None while it is not.
+
+    The file says `clear`, or why the arm was stopped. A file that cannot be read or written counts as a stop: the next one
+    could not be kept.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        """file: None keeps the stop only as long as this object lives."""
+        self.file, self._kept = file, True
+        self.reason: str | None = None
+        if file is not None:
+            self.reason = self._read(file)
+
+    def stop(self, reason: str) -> None:
+        """Latch. Raises SafetyError when the file could not be written; the stop holds nevertheless, but not over a restart."""
+        if self.reason is None:
+            self.reason, self._kept = f"{reason}, {time.strftime('%Y-%m-%d %H:%M:%S')}", False
+        if not self._kept:
+            self._write(self.reason)
+            self._kept = True
+
+    def clear(self) -> None:
+        """Open the latch. Raises SafetyError, and stays latched, when the file cannot be written."""
+        if self.file is not None:
+            try:
+                write_file(self.file, f"{_CLEAR}\n")
+            except CalibrationError as error:
+                raise SafetyError(f"{error}; the arm stays stopped until it can be") from error
+        self.reason, self._kept = None, True
+
+    def check(self) -> None:
+        """Raises SafetyError, with the cure, while it is latched."""
+        if self.reason is not None:
+            raise SafetyError(f"{self.reason}; when nobody is in the arm's reach, '{CLEAR_COMMAND}' goes on")
+
+    def _read(self, file: Path) -> str | None:
+        try:
+            if not file.exists():
+                write_file(file, f"{_CLEAR}\n")
+                return None
+            if not file.is_file():
+                raise OSError(0, "it is no file")
+            with file.open("r+b") as stream:  # one that could not be written could not keep the next stop
+                said = stream.read(_MOST_BYTES).decode(errors="replace").strip()
+        except (OSError, CalibrationError) as error:
+            why = getattr(error, "strerror", None) or error
+            return f"whether the arm was stopped before cannot be kept in {file} ({why}), so it counts as stopped"
+        return None if said == _CLEAR else said or "an emergency stop before this start"
+
+    def _write(self, reason: str) -> None:
+        if self.file is None:
+            return
+        try:
+            write_file(self.file, f"{reason}\n")
+        except CalibrationError as error:
+            try:
+                os.truncate(self.file, 0)  # a full disk allows this, and an empty file is a stop too
+            except OSError:
+                raise SafetyError(f"{error}: the arm is stopped, but a restart of the driver would not know it") from error

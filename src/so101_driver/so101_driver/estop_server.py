@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emergency stop over ROS: `estop/request` and `~/estop` stop, `~/estop` clears, `estop` says whether it is stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from rclpy.node import Node
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool
+
+from hilserl_ros import qos
+from so101_driver.errors import DriverError
+from so101_driver.estop import CLEAR_COMMAND, EmergencyStop
+
+_GOES_ON = f"'{CLEAR_COMMAND}' goes on"
+
+
+class EstopServer:
+    """Topics and service of a node, in whatever state it is."""
+
+    def __init__(self, node: Node, estop: EmergencyStop, clear: Callable[[], str], fault: Callable[[], bool]) -> None:
+        """clear: ends the stop and says what was done, or raises DriverError. fault: whether something else wants consent."""
+        self._estop, self._clear, self._fault = estop, clear, fault
+        self._log = node.get_logger()
+        self._lock = threading.Lock()
+        self._said: bool | None = None
+        self._publisher = node.create_publisher(Bool, "estop", qos.STATUS)
+        node.create_subscription(Bool, "estop/request", self._on_request, qos.ESTOP_REQUEST)
+        node.create_service(SetBool, "~/estop", self._on_service)
+        if estop.reason is not None:
+            self._log.warning(f"begins stopped: {estop.reason}; {_GOES_ON}")
+        self.say()
+
+    def say(self) -> None:
+        """Publish whether the arm is stopped until a person clears it, when that has changed. From any thread."""
+        with self._lock:
+            stopped = self._estop.reason is not None or self._fault()
+            if stopped != self._said:
+                self._said = stopped
+                self._publisher.publish(Bool(data=stopped))
+
+    def _on_request(self, message: Bool) -> None:
+        if message.data:
+            self._stop("emergency stop by a message")
+
+    def _stop(self, reason: str) -> str:
+        said = f"stopped; {_GOES_ON}"
+        try:
+            self._estop.stop(reason)
+        except DriverError as error:
+            said = str(error)
+        self._log.warning(f"{reason}: {said}")
+        self.say()
+        return said
+
+    def _on_service(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if request.data:
+            response.success, response.message = True, self._stop("emergency stop by the service")
+            return response
+        try:
+            response.success, response.message = True, self._clear()
+        except DriverError as error:
+            response.message = str(error)
+        self.say()
+        return response
