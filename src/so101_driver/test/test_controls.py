@@ -8,9 +8,9 @@ import pytest
 
 from so101_driver.controls import Controls
 from so101_driver.errors import MappingError
-from so101_driver.mapping import EVENTS, MOTIONS, Mapping, Term, terms
+from so101_driver.mapping import MOTIONS, PRESSES, Mapping, Term, terms
 
-NOTHING = dict.fromkeys((*MOTIONS, "hold", *EVENTS, "triggers"), "")
+NOTHING = dict.fromkeys((*MOTIONS, "hold", *PRESSES, "triggers"), "")
 
 
 def controls(**fields: object) -> Controls:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import JointState, Joy
+from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
 from hilserl_core.kinematics import Kinematics
@@ -28,7 +29,7 @@ from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
 
 LONG_S = 120.0
 START = np.array([0.0, -0.5, 0.6, 1.2, 0.3, 0.2])  # within the task's workspace
-MAPPING = dict.fromkeys(("z", "rerecord", "stop", "pause", "resume", "triggers"), "")
+MAPPING = dict.fromkeys(("z", "rerecord", "stop", "pause", "resume", "ready", "estop", "triggers"), "")
 MAPPING |= {
     "x": "axes/1",
     "y": "axes/0",
@@ -52,6 +53,7 @@ class Station(Rig):
         self.events: list[EpisodeEvent] = []
         self.commands: list[JointTrajectory] = []
         self.message = ""
+        self.stops: list[Bool] = []
         self.robot: np.ndarray | None = None  # played by the test where there is no follower
         self.told: list[int] = []
         self.held: tuple[list[float], list[int]] | None = REST
@@ -60,6 +62,7 @@ class Station(Rig):
         subscribe = self.node.create_subscription
         subscribe(TeleopCommand, "teleop/gamepad", lambda message: setattr(self, "teleop", message), qos.TELEOP)
         subscribe(EpisodeEvent, "episode/event", self.events.append, qos.EPISODE_EVENT)
+        subscribe(Bool, "estop/request", self.stops.append, qos.ESTOP_REQUEST)
         subscribe(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
 
     def _note(self, message: DiagnosticArray) -> None:
@@ -100,6 +103,19 @@ def station(tmp_path: Path) -> Iterator[Station]:
     found = Station(tmp_path)
     yield found
     found.close()
+
+
+def test_one_press_stops_the_arm_and_another_says_ready(station):
+    station.gamepad(
+        "mode:=events", "mapping.success:=''", "mapping.failure:=''", "mapping.ready:=buttons/1", "mapping.estop:=buttons/2"
+    )
+    station.until(lambda: station.message == "at rest", "the node")
+    station.held = ([0.0, 0.0, 0.0], [0, 0, 1])
+    station.until(lambda: station.stops, "the stop")
+    station.held = ([0.0, 0.0, 0.0], [0, 1, 1])
+    station.until(lambda: station.events, "the event")
+    assert [stop.data for stop in station.stops] == [True]
+    assert [event.kind for event in station.events] == [EpisodeEvent.READY]
 
 
 def test_what_is_held_is_teleop_and_a_press_is_one_event(station):

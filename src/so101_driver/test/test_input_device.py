@@ -14,12 +14,13 @@ from so101_driver.controls import Controls
 from so101_driver.errors import MappingError
 from so101_driver.input_device import InputDevice, codes_of
 from so101_driver.joy_input import JoyInput
-from so101_driver.mapping import EVENTS, MOTIONS, Mapping
+from so101_driver.mapping import MOTIONS, PRESSES, Mapping
 
 PAD = Mapping()
 AXES = {ecodes.ABS_X: (-32768, 32767), ecodes.ABS_Y: (-32768, 32767), ecodes.ABS_RY: (0, 255)}
 AXES |= {ecodes.ABS_Z: (0, 1023), ecodes.ABS_RZ: (0, 255)}
-BUTTONS = [ecodes.ecodes[name] for name in ("BTN_A", "BTN_B", "BTN_X", "BTN_TR", "BTN_MODE", "BTN_SELECT", "BTN_START")]
+NAMES = ("BTN_A", "BTN_B", "BTN_X", "BTN_TR", "BTN_MODE", "BTN_SELECT", "BTN_START", "BTN_THUMBR", "BTN_Y")
+BUTTONS = [ecodes.ecodes[name] for name in NAMES]
 
 
 class Device:
@@ -125,7 +126,7 @@ def test_at_rest_it_does_nothing_even_with_the_hold_button_held(kernel):
 
 def test_a_key_that_repeats_is_one_event(kernel):
     board = kernel.plug(Device("event0", "Keyboard", [ecodes.KEY_F9], {}))
-    fields = dict.fromkeys((*MOTIONS, "hold", *EVENTS, "triggers"), "")
+    fields = dict.fromkeys((*MOTIONS, "hold", *PRESSES, "triggers"), "")
     found, controls = kernel.input(mapping=Mapping(**{**fields, "success": "KEY_F9"}))
     kernel.poll(found, controls)
     for value in (1, 2, 2, 2):
@@ -209,7 +210,7 @@ def test_a_name_that_the_kernel_does_not_know_is_one_sentence():
 
 
 def test_joy_of_another_node_goes_away_and_comes_back():
-    fields = {**dict.fromkeys((*MOTIONS, *EVENTS), ""), "x": "axes/1", "gripper": "axes/2", "hold": "buttons/0"}
+    fields = {**dict.fromkeys((*MOTIONS, *PRESSES), ""), "x": "axes/1", "gripper": "axes/2", "hold": "buttons/0"}
     mapping = Mapping(**{**fields, "success": "buttons/1", "triggers": "axes/2"})
     joy, controls = JoyInput(mapping, 0.5), Controls(mapping)
     assert not joy.poll(0.0, controls) and joy.problem == "nobody publishes joy; start joy_node"
@@ -228,7 +229,7 @@ def test_joy_of_another_node_goes_away_and_comes_back():
 
 
 def test_a_press_on_joy_between_two_looks_counts_once():
-    mapping = Mapping(**{**dict.fromkeys((*MOTIONS, *EVENTS), ""), "x": "axes/0", "hold": "buttons/0", "success": "buttons/1"})
+    mapping = Mapping(**{**dict.fromkeys((*MOTIONS, *PRESSES), ""), "x": "axes/0", "hold": "buttons/0", "success": "buttons/1"})
     joy, controls = JoyInput(mapping, 0.5), Controls(mapping)
     joy.take([0.0], [0, 0], 1.0)
     joy.poll(1.0, controls)

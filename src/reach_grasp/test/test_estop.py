@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""reach-grasp estop, and the page that tells a person to type it, with a driver that waits for its arm."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hilserl_ros.testing import Rig
+from reach_grasp.command import main
+from reach_grasp.verbs import estop
+
+SAFETY = (Path(__file__).parents[3] / "docs" / "safety.md").read_text()
+LONG_S = 60.0
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    """A follower whose arm is not there, in a namespace."""
+    monkeypatch.setattr(estop, "CONFIRM_S", LONG_S)
+    rig = Rig(7, LONG_S)
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(rig.domain))
+    rig.run("so101_driver", "follower_node", ["port:=nowhere"])
+    yield rig
+    rig.close()
+
+
+def documented() -> list[list[str]]:
+    """What the safety page has a person type, one list of words for each line."""
+    blocks = re.findall(r"```bash\n(.*?)```", SAFETY, re.DOTALL)
+    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+
+
+def test_the_commands_of_the_safety_page_stop_and_go_on(driver: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = documented()
+    assert lines == [["reach-grasp", "estop"], ["reach-grasp", "estop", "--clear"]] and "ros2 " not in SAFETY
+    assert main(lines[0][1:]) == 0
+    assert "the driver confirms: the arm is stopped" in capsys.readouterr().out
+    state = list((Path(os.environ["XDG_STATE_HOME"]) / "reach-grasp" / "estop").glob("follower-*"))
+    assert len(state) == 1 and state[0].read_text().startswith("emergency stop by a message")
+    assert main([*lines[1][1:], "--yes"]) == 0
+    assert "cleared: " in capsys.readouterr().out and state[0].read_text() == "clear\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["estop"], "NOT CONFIRMED: no driver says that the arm is stopped; use the switch of the arm's supply"),
+        (["estop", "--clear", "--yes"], "not cleared: no driver offers /left/follower/estop; start it"),
+    ],
+)
+def test_without_a_driver_nothing_is_confirmed(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(estop, "CONFIRM_S", 0.2)
+    assert main([*words, "--namespace", "left"]) == 1
+    assert said in capsys.readouterr().out
+
+
+def test_what_is_no_namespace_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estop", "--namespace", "a b"]) == 2
+    assert "'a b' is no namespace" in capsys.readouterr().err
