@@ -100,7 +100,8 @@ def test_opened_it_lets_go_whatever_a_program_before_it_left(calibration, tmp_pa
 
 def test_it_follows_the_robot_with_little_torque(following):
     memory = following.emulator.servo(2).memory
-    assert memory.word(Address.TORQUE_LIMIT) == 500 and memory.word(46) == round(2.0 * 1.25 * 652)
+    assert memory.word(Address.TORQUE_LIMIT) == 500
+    assert memory.word(Address.GOAL_VELOCITY) == round(2.0 * 1.25 * 4095 / (2 * np.pi))
     following.robot = np.full(6, -0.1)
     assert following.until(near(-0.1)).state is State.FOLLOWING
 
