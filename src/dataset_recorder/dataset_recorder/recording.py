@@ -112,7 +112,7 @@ class Recording:
         """End the bag where it is and mend it: everything flushed stays."""
         self._writer.abort()
         try:
-            kept = repair(self.folder).messages
+            kept = repair(self.folder, keep=False).messages  # what was not flushed does not fit beside it either
             self.failure = RecordingError(f"{error}: {kept} messages")
         except RecordingError as second:
             self.failure = RecordingError(f"{error}; it is not closed either ({second}): run reach-grasp repair {self.folder}")

@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a readable bag of one that was cut off, while it was recorded or afterwards: in place, on a full disk too."""
+"""Makes a readable bag of one that was cut off, while it was recorded or afterwards: in place, on a full disk too.
+
+Nothing that could still be read is destroyed: whole messages of a torn chunk are taken where it is not compressed, and what
+is cut off the file is kept beside it.
+"""
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
+import shutil
 import struct
+from binascii import crc32
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,47 +29,109 @@ from rosbags.rosbag2.storage_mcap import Channel, McapWriter, PendingChunk, Sche
 
 from dataset_recorder.bag_writer import RESERVE, UNFINISHED
 from dataset_recorder.errors import RecordingError
+from dataset_recorder.reindex import INFORMATION, information, reindexed, storage_files
 
 # https://mcap.dev/spec: records are an opcode, a length and content.
 _MAGIC = b"\x89MCAP0\r\n"
 _RECORD = struct.Struct("<BQ")
-_HEADER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _INDEX, _METADATA = 0x01, 0x03, 0x04, 0x05, 0x06, 0x07, 0x0C
-_INFORMATION = "rosbag2_bagfile_information"
+_HEADER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _INDEX = 0x01, 0x03, 0x04, 0x05, 0x06, 0x07
+_METADATA, _DATA_END = 0x0C, 0x0F
 _CHUNK_HEAD = struct.Struct("<QQQII")  # first and last time, uncompressed size, its crc, length of the compression's name
 _MESSAGE_HEAD = struct.Struct("<HIQ")  # channel, sequence, time
+_INDEX_HEAD = struct.Struct("<HI")  # channel, bytes of its entries
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """What was found: messages in the bag now, bytes cut off behind the last whole chunk; changed: whether it was needed."""
+    """Result of a repair.
+
+    messages: in the bag now. bytes_cut: behind the last whole message that could be taken; kept: the file that holds the end
+    of the bag as it was, None where nothing was cut off. changed: whether a repair was needed.
+    """
 
     messages: int
     bytes_cut: int
     changed: bool
+    kept: Path | None = None
 
 
-def repair(folder: Path) -> Repaired:
-    """Mend a bag in place; one that is whole stays untouched. Raises RecordingError when there is nothing to mend."""
+def repair(folder: Path, keep: bool = True) -> Repaired:
+    """Mend a bag in place; one that is whole stays untouched.
+
+    A whole file without its metadata.yaml, of any recorder, gets one. keep: whether what is cut off is kept beside the file.
+    Raises RecordingError, and changes nothing, when there is nothing to mend or no room for what is to be kept.
+    """
     folder = Path(folder)
-    files = sorted(folder.glob("*.mcap"))
-    if len(files) != 1:
-        raise RecordingError(f"{folder} holds {len(files)} MCAP files, expected one: is it the folder of a bag?")
+    files = storage_files(folder)
+    if not files:
+        raise RecordingError(f"{folder} holds 0 MCAP files and no other storage of a bag: is it the folder of a bag?")
     metadata, note = folder / "metadata.yaml", folder / UNFINISHED
     try:
         (folder / RESERVE).unlink(missing_ok=True)
         count = _readable(folder) if metadata.is_file() else None
-        found = _mended(files[0], metadata, note) if count is None else Repaired(count, 0, changed=False)
+        if count is not None:
+            found = Repaired(count, 0, changed=False)
+        elif len(files) == 1 and files[0].suffix == ".mcap" and _library(files[0]).startswith("rosbags"):
+            found = _mended(files[0], metadata, note, keep)
+        else:
+            content = reindexed(files)
+            _write(metadata, content)
+            found = Repaired(content["message_count"], 0, changed=True)
         note.unlink(missing_ok=True)  # a whole bag has one if it was killed between the last two steps of closing
     except (OSError, ValueError, LookupError, struct.error, yaml.YAMLError) as error:
         raise RecordingError(f"{folder} cannot be mended: {error}") from error
     return found
 
 
-def _mended(path: Path, metadata: Path, note: Path) -> Repaired:
+def _mended(path: Path, metadata: Path, note: Path, keep: bool) -> Repaired:
     file = _Continued(path)
+    if file.bytes_cut:
+        with suppress(RecordingError):  # of a file that is whole for who reads it by its index nothing is cut off
+            content = reindexed([path]) | {"custom_data": _custom_data(note, metadata, file.told) or None}
+            _write(metadata, content)
+            return Repaired(content["message_count"], 0, changed=True)
+    kept = _keep(path, file.end) if keep and file.bytes_cut else None
     content = file.finish(_custom_data(note, metadata, file.told))
     _write(metadata, content)
-    return Repaired(content["message_count"], file.bytes_cut, changed=True)
+    return Repaired(content["message_count"], file.bytes_cut, changed=True, kept=kept)
+
+
+def _keep(path: Path, start: int) -> Path:
+    """Copy the end of a file, from `start` on, beside it."""
+    kept = next(name for name in map(path.with_name, _kept_names(path.name)) if not name.exists())
+    part = kept.with_name(f"{kept.name}.part")
+    try:
+        with path.open("rb") as source, part.open("wb") as target:
+            source.seek(start)
+            shutil.copyfileobj(source, target)
+            target.flush()
+            os.fsync(target.fileno())
+        part.replace(kept)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        size = path.stat().st_size - start
+        raise RecordingError(
+            f"{path} stays as it is: its last {size} bytes cannot be read and do not fit beside it ({error.strerror}); free "
+            "some space and repair it again"
+        ) from error
+    return kept
+
+
+def _kept_names(name: str) -> Iterator[str]:
+    yield f"{name}.cut"
+    yield from (f"{name}.cut{number}" for number in itertools.count(2))
+
+
+def _library(path: Path) -> str:
+    """The program that wrote an MCAP file. Raises RecordingError where it does not begin as one."""
+    with path.open("rb") as file:
+        begin = file.read(len(_MAGIC) + _RECORD.size)
+        if len(begin) == len(_MAGIC) + _RECORD.size and begin.startswith(_MAGIC):
+            opcode, length = _RECORD.unpack_from(begin, len(_MAGIC))
+            content = file.read(min(length, 10_000))
+            if opcode == _HEADER and len(content) == length:
+                return _texts(content)[1].decode()
+    raise RecordingError(f"{path} does not begin as an MCAP file: nothing in it can be read")
 
 
 def _readable(folder: Path) -> int | None:
@@ -80,7 +150,7 @@ def _custom_data(note: Path, metadata: Path, told: bytes) -> dict[str, str]:
     """What only the recorder knew, from the first that still has it: its note, metadata.yaml, what the MCAP file repeats."""
     places = (
         lambda: json.loads(note.read_text()),
-        lambda: yaml.safe_load(metadata.read_text())[_INFORMATION],
+        lambda: yaml.safe_load(metadata.read_text())[INFORMATION],
         lambda: yaml.safe_load(_texts(_texts(told)[1])[1]),
     )
     for place in places:
@@ -90,9 +160,10 @@ def _custom_data(note: Path, metadata: Path, told: bytes) -> dict[str, str]:
 
 
 class _Continued(McapWriter):
-    """rosbags' writer, in the state it had after the last whole chunk of a file. told: the record that repeats metadata.yaml.
+    """rosbags' writer, in the state it had after the last whole chunk of a file; `finish` writes the rest.
 
-    Raises RecordingError, before anything is changed, when something else wrote the file.
+    end: where the file goes on; chunk: messages that are written again from there. told: the record that repeats metadata.yaml.
+    bytes_cut: of the chunk that could not be taken, and of all behind it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,103 +175,100 @@ class _Continued(McapWriter):
         self.compression, self.compressor = "zstd", partial(zstd.compress, level=1)
         self.chunk = PendingChunk(2**63 - 1, 0, io.BytesIO(), defaultdict(list))
         self.told = b""
-        size = path.stat().st_size
-        begin = self.bio.read(len(_MAGIC))
-        header = self._next(size)
-        if begin != _MAGIC or header is None or header[0] != _HEADER:
-            raise RecordingError(f"{path} does not begin as an MCAP file: nothing in it can be read")
-        _, library = _texts(header[1])
-        if not library.startswith(b"rosbags"):
-            raise RecordingError(f"{path} was written by {library.decode()} and stays as it is: mend it with 'mcap recover'")
-        self.bio.seek(self._scan(size))
-        self.bytes_cut = size - self.bio.tell()
-        self.bio.truncate()
+        self.bytes_cut = 0
+        self._size = path.stat().st_size
+        self.bio.seek(len(_MAGIC))
+        self._next()  # the header
+        self.end = self._scan()
 
     def finish(self, custom_data: dict[str, str]) -> dict[str, Any]:
-        """Write index and footer onto the disk; the content of metadata.yaml."""
-        counts, messages = self.channel_stats, sum(self.channel_stats.values())
-        span = {
-            "duration": {"nanoseconds": max(0, self.message_end_time - self.message_start_time)},
-            "starting_time": {"nanoseconds_since_epoch": self.message_start_time if messages else 0},
-            "message_count": messages,
-        }
+        """Write what is written again, index and footer onto the disk; the content of metadata.yaml."""
+        self.bio.seek(self.end)
+        self.bio.truncate()
+        messages = sum(self.channel_stats.values())
+        first = self.message_start_time if messages else 0
+        file = (self.path.name, messages, first, max(first, self.message_end_time))
         topics = [
-            {"topic_metadata": _topic_metadata(channel), "message_count": counts[channel.id]} for channel in self.channels
+            {"topic_metadata": _topic_metadata(channel), "message_count": self.channel_stats[channel.id]}
+            for channel in self.channels
         ]
-        content = {
-            "version": 9,
-            "storage_identifier": "mcap",
-            "relative_file_paths": [self.path.name],
-            **span,
-            "topics_with_message_count": topics,
-            "compression_format": "",
-            "compression_mode": "",
-            "files": [{"path": self.path.name, **span}],
-            "custom_data": custom_data or None,
-            "ros_distro": "rosbags",
-        }
+        content = information("mcap", [file], topics, custom_data)
         self.close(9, yaml.safe_dump(content).strip())
         return content
 
-    def _scan(self, size: int) -> int:
-        """Take in every whole chunk; where the file is to go on."""
-        end = self.bio.tell()
-        while (found := self._next(size)) is not None:
-            opcode, content = found
-            if opcode == _CHUNK:
-                if not self._take(content, end):
-                    break  # where it is whole but its index is not, it is written again
-            else:
-                self.told = content if opcode == _METADATA else b""
-                break  # the index of the whole file had been begun
+    def _scan(self) -> int:
+        """Take in every whole chunk, and of a torn one what is whole; where the file is to go on."""
+        while True:
             end = self.bio.tell()
-        return end
+            opcode, content = self._next()
+            if opcode == _CHUNK:
+                if self._take(content, end):
+                    continue
+            elif opcode in (_METADATA, _DATA_END):  # all behind the chunks is made again
+                self.told = content
+            elif opcode is not None:
+                self.bytes_cut = self._size - end
+            return end
 
-    def _next(self, size: int) -> tuple[int, bytes] | None:
-        """The next record, None when it is not whole."""
+    def _next(self) -> tuple[int | None, bytes]:
+        """Opcode and content of the next record, as much as there is of it; None at the end of the file."""
         head = self.bio.read(_RECORD.size)
         if len(head) < _RECORD.size:
-            return None
+            return (head[0] if head else None), b""
         opcode, length = _RECORD.unpack(head)
-        if opcode == 0 or self.bio.tell() + length > size:
-            return None
-        return opcode, self.bio.read(length)
+        return opcode, self.bio.read(min(length, self._size))
 
     def _take(self, content: bytes, start: int) -> bool:
         """Take in a chunk that begins at `start`; False when it, or the index behind it, is not whole."""
+        self.bytes_cut = self._size - start
         try:
-            first, last, size, _, name_length = _CHUNK_HEAD.unpack_from(content)
+            first, last, size, crc, name_length = _CHUNK_HEAD.unpack_from(content)
             place = _CHUNK_HEAD.size + name_length
             name, (length,) = content[_CHUNK_HEAD.size : place].decode(), struct.unpack_from("<Q", content, place)
             data = content[place + 8 : place + 8 + length]
             payload = zstd.decompress(data) if name == "zstd" else data
         except (struct.error, UnicodeDecodeError, zstd.ZstdError):
             return False  # a power cut left its place but not its content
-        if not payload or len(payload) != size:
+        if not payload or (len(payload) == size and crc and crc32(payload) != crc):
             return False
-        messages = self._read(payload)
-        end, indices = self.bio.tell(), {}
+        messages, whole = self._read(payload)
+        if whole != size:
+            self._write_again(payload[:whole], messages)
+            self.bytes_cut -= _RECORD.size + place + 8 + whole if whole else 0
+            return False
+        end, indices = start + _RECORD.size + len(content), {}
+        index = sum(_RECORD.size + _INDEX_HEAD.size + 16 * len(found) for found in messages.values())
+        self.bytes_cut = max(0, self._size - end - index)  # a torn index holds nothing that the chunk does not
         for _ in messages:
-            at, found = self.bio.tell(), self._next(self.path.stat().st_size)
-            if found is None or found[0] != _INDEX:
-                self.chunk = PendingChunk(first, last, io.BytesIO(payload), messages)
-                self.chunk.bio.seek(size)
+            at, (opcode, found) = self.bio.tell(), self._next()
+            channel, count = _INDEX_HEAD.unpack_from(found) if len(found) >= _INDEX_HEAD.size else (0, 0)
+            if opcode != _INDEX or not count or len(found) < _INDEX_HEAD.size + count:
+                self._write_again(payload, messages)
                 return False
-            indices[struct.unpack_from("<H", found[1])[0]] = at
+            indices[channel] = at
+        self.bytes_cut, index_length = 0, self.bio.tell() - end
         record = io.BytesIO()
         record.write(struct.pack("<QQQQI", first, last, start, end - start, 10 * len(indices)))
         record.write(b"".join(struct.pack("<HQ", *item) for item in indices.items()))
-        record.write(struct.pack("<QI", self.bio.tell() - end, name_length) + name.encode() + struct.pack("<QQ", length, size))
+        record.write(struct.pack("<QI", index_length, name_length) + name.encode() + struct.pack("<QQ", length, size))
         self.chunks.append(record)
         return True
 
-    def _read(self, payload: bytes) -> defaultdict[int, list[tuple[int, int]]]:
-        """Schemas, channels and counts of a chunk; (time, offset) of its messages by channel."""
+    def _write_again(self, payload: bytes, messages: defaultdict[int, list[tuple[int, int]]]) -> None:
+        """Let `finish` begin with a chunk of these records."""
+        times = [time_ns for found in messages.values() for time_ns, _ in found]
+        self.chunk = PendingChunk(min(times, default=0), max(times, default=0), io.BytesIO(payload), messages)
+        self.chunk.bio.seek(len(payload))
+
+    def _read(self, payload: bytes) -> tuple[defaultdict[int, list[tuple[int, int]]], int]:
+        """Schemas, channels and counts of a chunk; (time, offset) of its messages by channel, and how many bytes are whole."""
         messages: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         offset = 0
-        while offset < len(payload):
+        while offset + _RECORD.size <= len(payload):
             opcode, length = _RECORD.unpack_from(payload, offset)
             content = payload[offset + _RECORD.size : offset + _RECORD.size + length]
+            if opcode == 0 or len(content) < length:
+                break
             if opcode == _SCHEMA:
                 self._read_schema(content)
             elif opcode == _CHANNEL:
@@ -212,7 +280,7 @@ class _Continued(McapWriter):
                 self.message_start_time = min(time_ns, self.message_start_time)
                 self.message_end_time = max(time_ns, self.message_end_time)
             offset += _RECORD.size + length
-        return messages
+        return messages, offset
 
     def _read_schema(self, content: bytes) -> None:
         (number,) = struct.unpack_from("<H", content)
@@ -254,7 +322,7 @@ def _texts(content: bytes) -> list[bytes]:
 def _write(target: Path, content: dict[str, Any]) -> None:
     part = target.with_suffix(".part")
     with part.open("w") as file:
-        yaml.safe_dump({_INFORMATION: content}, file)
+        yaml.safe_dump({INFORMATION: content}, file)
         file.flush()
         os.fsync(file.fileno())
     part.replace(target)

@@ -3,23 +3,31 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from backports import zstd
 from bag_fixtures import by_reader, joints, metadata, numbers, write
 from mcap.writer import Writer
+from rosbags import rosbag2
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.typesys import Stores, get_typestore
 
 from dataset_recorder.bag_writer import BagWriter
 from dataset_recorder.convert.bag import Bag
 from dataset_recorder.convert.errors import BagError
 from dataset_recorder.errors import RecordingError
-from dataset_recorder.repair import repair
+from dataset_recorder.repair import Repaired, repair
 
 
 def _chunks(folder: Path) -> tuple[BagWriter, dict[int, int]]:
@@ -108,7 +116,7 @@ def test_a_torn_file_that_another_program_wrote_is_left_alone(tmp_path, with_met
     if with_metadata:
         (tmp_path / "metadata.yaml").write_text("rosbag2_bagfile_information: {}\n")
     before = path.read_bytes()
-    with pytest.raises(RecordingError, match=r"written by libmcap 1.4.0 and stays as it is: mend it with 'mcap recover'"):
+    with pytest.raises(RecordingError, match=r"not whole .* stays as it is: save what it holds with 'mcap recover other.mcap"):
         repair(tmp_path)
     assert path.read_bytes() == before
 
@@ -125,6 +133,115 @@ def test_a_chunk_whose_content_never_reached_the_disk_is_cut_off(tmp_path):
         file.seek(good + 60)
         file.write(bytes(path.stat().st_size - good - 60))
     assert repair(tmp_path / "bag").messages == 8 and numbers(tmp_path / "bag") == [0, 1, 2, 3]
+
+
+def _uncompressed(folder: Path, count: int, storage: StoragePlugin = StoragePlugin.MCAP) -> Path:
+    """A bag as rosbags writes it, one chunk, no compression; its storage file. Messages hold their numbers."""
+    store = get_typestore(Stores.ROS2_KILTED)
+    with rosbag2.Writer(folder, version=9, storage_plugin=storage) as writer:
+        connection = writer.add_connection("/joint_states", "sensor_msgs/msg/JointState", typestore=store)
+        for number in range(count):
+            writer.write(connection, 1000 + number, joints(number))
+    return next(path for path in folder.iterdir() if path.name != "metadata.yaml")
+
+
+def test_repair_takes_every_whole_message_of_a_torn_chunk_and_keeps_the_rest_beside(tmp_path):
+    """It cut off the whole chunk, and with it all messages of such a bag, and kept no copy."""
+    path = _uncompressed(tmp_path / "bag", 200)
+    torn = path.read_bytes()[: path.stat().st_size * 66 // 100]
+    begun = torn.count(b"pan\0")
+    path.write_bytes(torn)
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    done = repair(tmp_path / "bag")
+    assert begun - 1 <= done.messages <= begun and done.messages > 100
+    assert numbers(tmp_path / "bag") == list(range(done.messages)) == by_reader(tmp_path / "bag")["by index"]["/joint_states"]
+    assert torn.endswith(done.kept.read_bytes()) and 0 < done.bytes_cut < 200
+
+
+@pytest.mark.parametrize("damage", ["chunk", "index", "opcode"])
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "killed"])
+def test_repair_destroys_nothing_behind_damage_in_the_middle(tmp_path, damage, closed):
+    bag = tmp_path / "bag"
+    writer, flushed = _chunks(bag)
+    writer.close() if closed else writer.abort()
+    (bag / "metadata.yaml").unlink(missing_ok=True)
+    place = next(size for size, count in flushed.items() if count == 20)
+    at, content = {"chunk": (place + 9, bytes(200)), "index": (place - 79, b"\x55"), "opcode": (place, b"\x55")}[damage]
+    data = bytearray((bag / "bag.mcap").read_bytes())
+    data[at : at + len(content)] = content
+    (bag / "bag.mcap").write_bytes(data)
+    done = repair(bag)
+    whole = 40 if closed and damage != "chunk" else 20  # a closed file is read by its index
+    assert numbers(bag) == list(range(whole)) and done.messages == whole
+    if whole == 20:
+        assert data.endswith(done.kept.read_bytes()) and len(done.kept.read_bytes()) >= len(data) - place
+    assert repair(bag) == Repaired(whole, 0, changed=False)
+
+
+def test_repair_changes_nothing_when_there_is_no_room_for_what_it_cuts_off(tmp_path, monkeypatch):
+    path = _uncompressed(tmp_path / "bag", 50)
+    torn = path.read_bytes()[:-3000]
+    path.write_bytes(torn)
+
+    def full(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(RecordingError, match=r"stays as it is: its last .* free some space and repair it again"):
+        repair(tmp_path / "bag")
+    assert path.read_bytes() == torn and sorted(item.name for item in path.parent.iterdir()) == ["bag.mcap", "metadata.yaml"]
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP], ids=["sqlite3", "mcap"])
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "zstd"])
+def test_a_whole_file_without_metadata_gets_it_as_convert_says_it_would(tmp_path, storage, compressed):
+    bag = tmp_path / "bag"
+    path = _uncompressed(bag, 30, storage)
+    before = metadata(bag)
+    (bag / "metadata.yaml").unlink()
+    if compressed:
+        path.with_name(f"{path.name}.zstd").write_bytes(zstd.compress(path.read_bytes()))
+        path.unlink()
+    with pytest.raises(BagError, match=f"run `reach-grasp repair {bag}`"):
+        Bag(bag)
+    assert repair(bag) == Repaired(30, 0, changed=True)
+    with Bag(bag) as opened:
+        assert [message().position[0] for _, _, message in opened.messages(["/joint_states"])] == list(range(30))
+    for key in ("message_count", "duration", "starting_time", "storage_identifier"):
+        assert metadata(bag)[key] == before[key]
+    assert repair(bag) == Repaired(30, 0, changed=False)
+
+
+def test_a_database_whose_last_messages_are_in_its_journal_is_repaired_with_them(tmp_path):
+    path = _uncompressed(tmp_path / "bag", 30, StoragePlugin.SQLITE3)
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    writer = sqlite3.connect(path)
+    writer.execute("PRAGMA journal_mode=WAL")
+    writer.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES(1, 5000, ?)", (joints(30),))
+    writer.commit()
+    killed = tmp_path / "killed"
+    shutil.copytree(path.parent, killed)  # as a kill of the recorder leaves it: closing would merge the journal
+    writer.close()
+    assert repair(killed).messages == 31 and numbers(killed) == list(range(31))
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("bag.db3", "copy it again from where it was recorded"),
+        ("bag.db3.zstd", "zstd -dc bag.db3.zstd > saved.db3"),
+    ],
+)
+def test_a_torn_database_is_left_as_it_is(tmp_path, name, cure):
+    path = _uncompressed(tmp_path / "bag", 500, StoragePlugin.SQLITE3)
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    data = zstd.compress(path.read_bytes()) if name.endswith("zstd") else path.read_bytes()
+    path.unlink()
+    torn = path.with_name(name)
+    torn.write_bytes(data[: len(data) // 2])
+    with pytest.raises(RecordingError, match=re.escape(cure)):
+        repair(tmp_path / "bag")
+    assert [item.name for item in torn.parent.iterdir()] == [name] and torn.read_bytes() == data[: len(data) // 2]
 
 
 def test_what_is_no_bag_is_said(tmp_path):

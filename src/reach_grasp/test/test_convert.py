@@ -37,3 +37,14 @@ def test_an_error_is_one_sentence(tmp_path, monkeypatch, capsys, arguments, sent
     printed = capsys.readouterr().err
     assert sentence in printed and printed.count("\n") == 1 and "Traceback" not in printed
     assert not (tmp_path / "datasets").exists()
+
+
+def test_repair_of_a_bag_in_which_nothing_can_be_read_is_no_success_and_loses_nothing(tmp_path, capsys):
+    bag = bags.write_steps(tmp_path / "bag", bags.episode(3))
+    file = next(bag.glob("*.mcap"))
+    torn = file.read_bytes()[:300]
+    file.write_bytes(torn)
+    assert main(["repair", str(bag)]) == 1
+    printed = capsys.readouterr().out
+    assert "no message could be read" in printed and "mended" not in printed
+    assert torn.endswith((bag / f"{file.name}.cut").read_bytes())

@@ -20,8 +20,8 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from rosbags.typesys.store import Typestore
 
 from dataset_recorder.convert.errors import BagError
+from dataset_recorder.reindex import STORAGE
 
-_STORAGE = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
 # What the reader raises on a file that was cut off or damaged.
 _DAMAGED = (ReaderError, zstd.ZstdError, OSError, ValueError, AssertionError, KeyError, IndexError, EOFError, struct.error)
 
@@ -155,7 +155,7 @@ def metadata_of(custom: dict[str, str], key: str) -> dict[str, Any] | None:
 
 
 def _is_bag(path: Path) -> bool:
-    return (path / "metadata.yaml").is_file() or any(next(path.glob(pattern), None) for pattern in _STORAGE)
+    return (path / "metadata.yaml").is_file() or any(next(path.glob(pattern), None) for pattern in STORAGE)
 
 
 def _natural(path: Path) -> list[tuple[int, int | str]]:
