@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a new dataset from another one: labelled and cut, or with its images turned. The source is only read."""
+"""Makes a new dataset from another one: labelled and cut, or with its images turned or resized. The source is only read."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from dataset_recorder.dataset import INDEX_COLUMNS, INFO, STATS, Dataset, DatasetError, Episode, episode_rows, open_dataset
@@ -20,6 +21,7 @@ from dataset_recorder.origin import LABELS
 from dataset_recorder.video import count_frames
 
 Progress = Callable[[int], None]  # images done since the last call
+Change = Callable[[np.ndarray], np.ndarray]  # an image (h, w, c) uint8 becomes another one
 
 _FLIPS = {"horizontal": 1, "vertical": 0}  # axis of (h, w, c) that is reversed
 
@@ -50,6 +52,28 @@ class Turn:
         """Turn an image (h, w, c)."""
         image = np.rot90(image, k=-(self.rotate_deg // 90))
         return image if self.flip is None else np.flip(image, axis=_FLIPS[self.flip])
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Make a square image `side` pixels wide and high, by the same filters as `hilserl_core.observation.network_image`."""
+
+    side: int
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.side <= 1024:
+            raise ValueError(f"the size is {self.side}, allowed: 16 to 1024 pixels, as for task.image_size")
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Resize an image (h, h, c). Raises DatasetError for one that is no square."""
+        height, width = image.shape[:2]
+        if height != width:
+            raise DatasetError(
+                f"an image is {width}x{height}, expected a square: images of a camera's own size need no resizing, "
+                "name that size in task.camera_sizes"
+            )
+        how = cv2.INTER_AREA if height >= self.side else cv2.INTER_LINEAR
+        return cv2.resize(image, (self.side, self.side), interpolation=how)
 
 
 def relabel(source: Path, table: LabelTable, target: Path, progress: Progress = lambda images: None) -> Labelled:
@@ -85,20 +109,18 @@ def relabel(source: Path, table: LabelTable, target: Path, progress: Progress = 
     return Labelled(len(lengths), sum(map(len, rewards)), int(sum(part.sum() for part in rewards)))
 
 
-def turn(
-    source: Path, how: Turn, target: Path, cameras: Collection[str] = (), progress: Progress = lambda images: None
+def change_images(
+    source: Path, change: Change, target: Path, cameras: Collection[str] = (), progress: Progress = lambda images: None
 ) -> None:
-    """Write `source` to `target` with the images of some cameras turned; of all cameras when none is named.
+    """Write `source` to `target` with the images of some cameras changed; of all cameras when none is named.
 
     A camera is named in full or by its last part, `wrist` for `observation.images.wrist`. Raises as `relabel` does.
     """
     dataset = open_dataset(source)
     chosen = _chosen(dataset, cameras)
     features = deepcopy(dataset.features)
-    if how.rotate_deg in (90, 270):
-        for camera in chosen:
-            height, width, *rest = features[camera]["shape"]
-            features[camera]["shape"] = [width, height, *rest]
+    for camera in chosen:
+        features[camera]["shape"] = _changed_shape(features[camera]["shape"], change)
     with new_folder(target) as folder:
         writer = DatasetWriter(folder, dataset, features, copied=set(dataset.videos) - set(chosen))
         with _abandoned_on_error(writer):
@@ -106,7 +128,7 @@ def turn(
                 everything = np.ones(episode.length, dtype=bool)
                 images = {
                     camera: map(
-                        how if camera in chosen else np.asarray, _images(dataset, episode, camera, everything, progress)
+                        change if camera in chosen else np.asarray, _images(dataset, episode, camera, everything, progress)
                     )
                     for camera in dataset.cameras
                     if camera not in writer.copied
@@ -114,6 +136,14 @@ def turn(
                 writer.add(episode, episode_rows(dataset, episode), images)
             writer.finish()
         _copy_rest(dataset, folder, writer.copied)
+
+
+def _changed_shape(shape: Sequence[int], change: Change) -> list[int]:
+    """Shape of a changed image, in the order that info.json has: (h, w, c), or (c, h, w) as LeRobot's gym writes it."""
+    channels_first = shape[0] < min(shape[1:])
+    image = np.zeros(shape, np.uint8)
+    height, width, channels = change(image.transpose(1, 2, 0) if channels_first else image).shape
+    return [channels, height, width] if channels_first else [height, width, channels]
 
 
 def _chosen(dataset: Dataset, names: Collection[str]) -> list[str]:
@@ -156,8 +186,8 @@ def _abandoned_on_error(writer: DatasetWriter) -> Iterator[None]:
 
 
 def _copy_rest(dataset: Dataset, folder: Path, copied: Collection[str]) -> None:
-    """Copy what the writer does not write: tasks, a card, a task specification, videos that stay as they are."""
-    written = {INFO, STATS, LABELS}
+    """Copy what the writer does not write: tasks, labels, a card, a task specification, videos that stay as they are."""
+    written = {INFO, STATS}
     for camera in copied:
         frames: dict[Path, int] = {}
         for episode in dataset.episodes:

@@ -15,7 +15,7 @@ import pytest
 
 from dataset_recorder.check import check
 from dataset_recorder.dataset import DatasetError
-from dataset_recorder.edit import Turn, relabel, turn
+from dataset_recorder.edit import Turn, change_images, relabel
 from dataset_recorder.labels import EpisodeLabels, LabelTable
 from dataset_recorder.video import VideoError, VideoWriter
 
@@ -133,7 +133,7 @@ def test_a_damaged_dataset_is_one_sentence_also_where_it_is_edited(dataset, tmp_
     damage(dataset)
     assert any(re.search(sentence, finding) for finding in check(dataset))
     with pytest.raises(DatasetError, match=sentence):
-        turn(dataset, Turn(180), tmp_path / "new")
+        change_images(dataset, Turn(180), tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset"]
 
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +18,10 @@ import pytest
 
 from dataset_recorder.check import check
 from dataset_recorder.dataset import DatasetError, open_dataset
-from dataset_recorder.edit import Turn, relabel, turn
+from dataset_recorder.edit import Resize, Turn, change_images, relabel
 from dataset_recorder.labels import LabelError, read_labels
 from dataset_recorder.new_folder import TargetError
+from dataset_recorder.origin import CONVERSION, shown_rewards
 from dataset_recorder.video import VideoWriter
 
 TABLE = "episode,success_start,env_reset_start,failure_ranges\n0,5,8,\n1,,,\n2,4,10,6-7\n"
@@ -152,7 +155,7 @@ def test_labelling_again_replaces_the_rewards(recorded, table, tmp_path):
     ],
 )
 def test_lerobot_sees_turned_images_and_the_other_cameras_as_they_were(recorded, tmp_path, how, cameras, expected):
-    turn(recorded, how, tmp_path / "new", cameras)
+    change_images(recorded, how, tmp_path / "new", cameras)
     assert check(tmp_path / "new") == []
     items = read_by_lerobot(tmp_path / "new")
     assert len(items) == 36
@@ -163,10 +166,43 @@ def test_lerobot_sees_turned_images_and_the_other_cameras_as_they_were(recorded,
             assert_same_picture(pixels(item, key), expected(image) if turned else image)
 
 
-def test_files_roll_over_at_their_size_limit(recorded, table, tmp_path, monkeypatch):
-    import json
-    import shutil
+def test_lerobot_sees_resized_images_of_a_dataset_whose_shapes_have_the_channels_first(recorded, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(recorded, old)
+    info = json.loads((old / "meta/info.json").read_text())
+    for key in KEYS:  # as LeRobot's gym records
+        info["features"][key] |= {"shape": [3, 64, 64], "names": ["channels", "height", "width"]}
+    (old / "meta/info.json").write_text(json.dumps(info))
+    change_images(old, Resize(128), tmp_path / "new", ["wrist"])
+    assert check(tmp_path / "new") == []
+    new = open_dataset(tmp_path / "new")
+    assert [new.features[key]["shape"] for key in KEYS] == [[3, 128, 128], [3, 64, 64]]
+    for item in read_by_lerobot(tmp_path / "new"):
+        found = pixels(item, KEYS[0])
+        assert found.shape == (128, 128, 3)
+        assert_same_picture(found[::2, ::2], picture(int(item["episode_index"]), int(item["frame_index"]), 0))
 
+
+def test_only_squares_of_a_size_that_a_task_allows_are_resized():
+    with pytest.raises(ValueError, match="the size is 8, allowed: 16 to 1024"):
+        Resize(8)
+    with pytest.raises(DatasetError, match="an image is 640x480, expected a square"):
+        Resize(128)(np.zeros((480, 640, 3), np.uint8))
+
+
+def test_a_labelled_dataset_stays_labelled_when_its_images_change(recorded, table, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(recorded, old)
+    report = {"episodes": [{"episode_index": index, "bag": "x", "source": "steps"} for index in range(3)]}
+    (old / CONVERSION).write_text(json.dumps(report))
+    relabel(old, table, tmp_path / "labelled")
+    change_images(tmp_path / "labelled", Turn(180), tmp_path / "turned")
+    before, after = open_dataset(tmp_path / "labelled"), open_dataset(tmp_path / "turned")
+    for first, second in zip(before.episodes, after.episodes, strict=True):
+        assert shown_rewards(before, first).tolist() == shown_rewards(after, second).tolist()
+
+
+def test_files_roll_over_at_their_size_limit(recorded, table, tmp_path, monkeypatch):
     small = tmp_path / "small"
     shutil.copytree(recorded, small)
     info = json.loads((small / "meta/info.json").read_text())
@@ -240,8 +276,6 @@ def test_labels_that_do_not_fit_write_nothing(recorded, tmp_path):
 
 
 def test_a_video_with_a_missing_frame_is_refused_instead_of_shifting_labels(recorded, table, tmp_path):
-    import shutil
-
     broken = tmp_path / "broken"
     shutil.copytree(recorded, broken)
     path = next((broken / "videos" / KEYS[0]).rglob("*.mp4"))
@@ -257,7 +291,7 @@ def test_a_video_with_a_missing_frame_is_refused_instead_of_shifting_labels(reco
 
 def test_an_unknown_camera_or_turn_is_refused(recorded, tmp_path):
     with pytest.raises(DatasetError, match=r"has no camera left, only observation\.images\.wrist"):
-        turn(recorded, Turn(180), tmp_path / "new", ["wrist", "left"])
+        change_images(recorded, Turn(180), tmp_path / "new", ["wrist", "left"])
     with pytest.raises(ValueError, match="allowed: 0, 90, 180, 270"):
         Turn(45)
     with pytest.raises(ValueError, match="allowed: horizontal, vertical"):

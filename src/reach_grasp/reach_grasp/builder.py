@@ -13,7 +13,7 @@ from ament_index_python.packages import get_package_share_directory
 from reach_grasp.demonstrations import imported
 from reach_grasp.errors import CommandError
 from reach_grasp.specs import NodeSpec
-from reach_grasp.task_files import task_of, user_file
+from reach_grasp.task_files import task_of, user_files
 from so101_description import urdf_path
 
 
@@ -28,8 +28,7 @@ def _files(values: Mapping[str, Any], system: str) -> tuple[Path, ...]:
     elif values.get("driver") == "bus":
         names.append("bus")
     files = [installed / f"{name}.yaml" for name in names]
-    if values["config"]:
-        files.append(user_file(values["config"]))
+    files += user_files(values["config"])
     return tuple(files)
 
 

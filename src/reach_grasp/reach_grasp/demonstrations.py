@@ -17,6 +17,7 @@ import numpy as np
 from hilserl_core.step import Mode, Step, StepError, check_step
 from hilserl_core.task import ACTION_NAMES, TaskSpec
 from reach_grasp.errors import CommandError
+from reach_grasp.joint_units import RADIANS, in_radians
 
 if TYPE_CHECKING:
     from dataset_recorder.dataset import Dataset, Episode
@@ -53,6 +54,7 @@ def import_dataset(
     task: TaskSpec,
     artifact: Artifact | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    joint_units: str = RADIANS,
 ) -> Imported:
     """Write the dataset's successful episodes into `run`/demonstrations, where the learner finds them when it starts.
 
@@ -60,8 +62,8 @@ def import_dataset(
 
     An episode ends with its first success: where `next.reward` is above one half for the first time, or with the first frame
     of those that the classifier takes for a success too, debounced as in its node. artifact: that classifier. progress:
-    episodes done and in all. Raises CommandError for a dataset that does not fit the task, holds no success or cannot be
-    read, and when the run has begun already.
+    episodes done and in all. joint_units: of `observation.state`, see `in_radians`. Raises CommandError for a dataset that
+    does not fit the task, holds no success or cannot be read, and when the run has begun already.
     """
     from dataset_recorder.dataset import DatasetError, open_dataset
     from dataset_recorder.upgrade import upgrade
@@ -80,7 +82,7 @@ def import_dataset(
         used, steps = 0, 0
         with closing(StepLog(partial)) as log:
             for number, episode in enumerate(dataset.episodes):
-                rows = list(_steps(dataset, episode, used, steps, task, artifact))
+                rows = list(_steps(dataset, episode, used, steps, task, artifact, joint_units))
                 for step in rows:
                     log.append(step.sequence, _payload(step, task))
                 used, steps = used + bool(rows), steps + len(rows)
@@ -138,7 +140,7 @@ def _meaning(key: str, task: TaskSpec) -> str:
 
 
 def _steps(
-    dataset: Dataset, episode: Episode, number: int, before: int, task: TaskSpec, artifact: Artifact | None
+    dataset: Dataset, episode: Episode, number: int, before: int, task: TaskSpec, artifact: Artifact | None, joint_units: str
 ) -> Iterator[Step]:
     """The steps of an episode up to its first success; none without one. before: steps of the episodes before it."""
     from dataset_recorder.dataset import column
@@ -157,7 +159,8 @@ def _steps(
     last = _success_row(dataset, episode, images, artifact)
     if last is None:
         return
-    states, actions = column(rows, "observation.state").astype(np.float32), column(rows, "action").astype(np.float32)
+    states = in_radians(column(rows, "observation.state").astype(np.float32), task, joint_units)
+    actions = column(rows, "action").astype(np.float32)
     for index in range(last + 2):
         is_last, row = index > last, min(index, rows.num_rows - 1)  # of a success nothing after it counts
         step = Step(

@@ -22,7 +22,9 @@ RESPAWN_DELAY_S = 2.0
 
 SIM = Argument("sim", "true", "true: the simulated arm and person. false: the real arm, its cameras and leader.", bool)
 SEED = Argument("seed", "0", "Determines worlds, the simulated person, networks and noise.", int, low=SEEDS[0], high=SEEDS[1])
-CONFIG = Argument("config", "", "A ROS parameter file whose values count above the installed ones.")
+CONFIG = Argument(
+    "config", "", "A ROS parameter file whose values count above the installed ones. Of several, A:B, the last counts most."
+)
 USE_RVIZ = Argument("use_rviz", "false", "Also start rviz2, robot_state_publisher, and the overlay of reward and trail.", bool)
 LOG_LEVEL = Argument("log_level", "info", "Least severe messages the nodes log.", str, ("debug", "info", "warn", "error"))
 NAMESPACE = Argument(

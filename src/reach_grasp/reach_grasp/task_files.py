@@ -45,6 +45,11 @@ def user_file(text: str) -> Path:
     return file
 
 
+def user_files(text: str) -> list[Path]:
+    """The parameter files that a user named, separated by colons; none for an empty text. Raises CommandError."""
+    return [user_file(name) for name in text.split(":") if name]
+
+
 def add_task_option(parser: argparse.ArgumentParser) -> None:
     """The option for `task_of`."""
     parser.add_argument(

@@ -63,7 +63,7 @@ def check(values: dict[str, Any], tables: dict[str, type]) -> None:
             build(table, mine, prefix)
 
 
-@pytest.mark.parametrize("name", ["task", "policy", "sim", "train", "record", "eval", "bus", "station"])
+@pytest.mark.parametrize("name", ["task", "policy", "sim", "train", "record", "eval", "bus", "station", "original_sac"])
 def test_every_key_of_a_file_is_declared_by_its_node(name):
     file = Path(get_package_share_directory("reach_grasp")) / "config" / f"{name}.yaml"
     for target, content in yaml.safe_load(file.read_text()).items():

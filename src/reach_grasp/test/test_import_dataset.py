@@ -12,6 +12,7 @@ import pytest
 from benchmarks.datasets import as_v21
 from dataset_recorder.convert.writer import DatasetSpec, DatasetWriter
 from dataset_recorder.origin import LABELS
+from hilserl_core.kinematics import Kinematics
 from hilserl_core.step import Mode
 from hilserl_core.task import TaskSpec
 from hilserl_learner.intake import Intake
@@ -20,6 +21,7 @@ from reach_grasp.command import main
 from reach_grasp.demonstrations import import_dataset, imported
 from reach_grasp.errors import CommandError
 from reach_grasp.systems import nodes_of
+from so101_description import joint_limits, urdf_path
 
 TASK = TaskSpec(camera_sizes=(64, 64), crops=(0, 0, 64, 64), image_size=64)
 REWARDS = {0: [0, 0, 0, 1, 1, 1], 1: [0, 0, 0, 0], 2: [0, 0, 0, 0, 1]}
@@ -96,6 +98,36 @@ def test_a_dataset_v21_is_taken_too(tmp_path):
     assert (facts.episodes, facts.failed, facts.steps) == (2, 1, 9)  # nothing says that rewards are about later images
     assert facts.dataset == str(tmp_path / "old_v30")
     assert [step.reward for step in restored(tmp_path / "run")[:4]] == [0.0, 0.0, 1.0, None]
+
+
+def lerobot_states(count):
+    """As LeRobot records: degrees, the gripper from 0 to 100, a pose whose angles mean something else."""
+    joints = np.array([10.0, -90.0, 80.0, 40.0, 90.0, 50.0], np.float32)
+    return np.tile(np.concatenate([joints, joints / 10, np.full(6, 7.0, np.float32)]), (count, 1))
+
+
+def test_states_in_lerobots_units_become_radians_with_the_pose_of_their_joints(tmp_path):
+    root = make(tmp_path / "set", **{"observation.state": lerobot_states(6)})
+    import_dataset(root, tmp_path / "run", TASK, joint_units="lerobot")
+    state = restored(tmp_path / "run")[0].state
+    low, high = joint_limits()["gripper"]
+    expected = [*np.radians([10, -90, 80, 40, 90]), (low + high) / 2]
+    np.testing.assert_allclose(state[:6], expected, atol=1e-6)
+    np.testing.assert_allclose(state[6:12], [*np.radians([1, -9, 8, 4, 9]), 0.05 * (high - low)], atol=1e-6)
+    pose = Kinematics(urdf_path(), TASK.joints).forward(np.array(expected))
+    np.testing.assert_allclose(state[12:], [*pose.position, *pose.euler], atol=1e-5)
+
+
+def test_states_in_other_units_are_refused_with_the_option_that_reads_them(tmp_path, capsys):
+    root = make(tmp_path / "set", **{"observation.state": lerobot_states(6)})
+    task = tmp_path / "task.yaml"
+    task.write_text(json.dumps({"/**": {"ros__parameters": {"task": {"image_size": 64}}}}))
+    words = ["import-dataset", str(root), "--run", str(tmp_path / "run"), "--task", str(task)]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "shoulder_lift at 90 rad with --joint-units rad, more than a whole turn" in said
+    assert "need --joint-units lerobot" in said and not (tmp_path / "run").exists()
+    assert main([*words, "--joint-units", "lerobot"]) == 0
 
 
 def test_the_systems_count_what_was_imported(tmp_path):

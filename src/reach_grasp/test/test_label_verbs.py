@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""label, turn-images and check-dataset as a user types them."""
+"""label, turn-images, resize-images and check-dataset as a user types them."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ def test_labels_turns_and_checks(dataset, tmp_path, capsys):
         (["turn-images", "DATA", "--output", "OUT"], "turn-images needs --rotate or --flip"),
         (["turn-images", "DATA", "--rotate", "180", "--output", "DATA"], "exist"),
         (["turn-images", "OUT", "--rotate", "180", "--output", "OUT"], "OUT"),
+        (["resize-images", "DATA", "--size", "8", "--output", "OUT"], "the size is 8, allowed: 16 to 1024"),
     ],
 )
 def test_mistakes_are_one_sentence(dataset, tmp_path, capsys, words, sentence):

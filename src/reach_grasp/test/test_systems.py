@@ -61,6 +61,16 @@ def test_the_real_station_has_a_camera_node_for_each_camera_of_the_task(tmp_path
     assert specs["side_camera"].parameters["use_sim_time"] is False
 
 
+def test_of_several_parameter_files_the_last_counts_most(tmp_path):
+    first, last = tmp_path / "first.yaml", tmp_path / "last.yaml"
+    for file in (first, last):
+        file.write_text("{}")
+    for spec in nodes_of("train", {"config": f"{first}:{last}"}):
+        assert spec.parameter_files[-2:] == (first, last)
+    with pytest.raises(CommandError, match=r"nowhere\.yaml does not exist"):
+        nodes_of("train", {"config": f"{first}:{tmp_path}/nowhere.yaml"})
+
+
 def test_what_talks_to_another_computer_sends_datagrams_that_fit_into_frames(monkeypatch):
     for name in ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
         monkeypatch.delenv(name, raising=False)

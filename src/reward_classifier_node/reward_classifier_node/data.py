@@ -124,7 +124,9 @@ def network_frame(frame: np.ndarray, task: TaskSpec, camera: int) -> np.ndarray:
     width, height = task.camera_sizes[2 * camera : 2 * camera + 2]
     if frame.shape == (height, width, 3):
         return network_image(frame, task.cameras[camera], task)
+    square = frame.shape[0] == frame.shape[1]
+    cure = f"run reach-grasp resize-images with --size {size}" if square else "set task.image_size or task.camera_sizes"
     raise DataError(
         f"the recorded images of {task.cameras[camera]} are {frame.shape[1]}x{frame.shape[0]}, expected the network's "
-        f"{size}x{size} or the camera's {width}x{height}: set task.image_size or task.camera_sizes"
+        f"{size}x{size} or the camera's {width}x{height}: {cure}"
     )

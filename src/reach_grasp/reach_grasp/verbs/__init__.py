@@ -17,7 +17,7 @@ from reach_grasp.verbs.emulate_station import EmulateStation
 from reach_grasp.verbs.estop import Estop
 from reach_grasp.verbs.evaluate import Evaluate
 from reach_grasp.verbs.import_dataset import ImportDataset
-from reach_grasp.verbs.label import Label, TurnImages
+from reach_grasp.verbs.label import Label, ResizeImages, TurnImages
 from reach_grasp.verbs.record import Record
 from reach_grasp.verbs.release import Release
 from reach_grasp.verbs.repair import Repair
@@ -43,6 +43,6 @@ class Verb(Protocol):
 
 _ENDING = {"eval": Evaluate, "record": Record, "replay": Replay, "train": Train}  # whose command ends by itself
 _SYSTEMS = tuple(_ENDING[name]() if name in _ENDING else StartSystem(system) for name, system in SYSTEMS.items())
-_DATASETS = (Convert(), Label(), TurnImages(), CheckDataset(), ImportDataset())
+_DATASETS = (Convert(), Label(), TurnImages(), ResizeImages(), CheckDataset(), ImportDataset())
 _ARM = (Calibrate(), Estop(), Release(), Doctor(), EmulateBus(), EmulateStation())
 VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Report(), Repair(), *_DATASETS, TrainClassifier(), *_ARM)

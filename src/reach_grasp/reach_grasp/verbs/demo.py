@@ -12,7 +12,7 @@ from pathlib import Path
 from reach_grasp.demo.settings import DRIVERS, LIMITS, REWARDS, DemoSettings
 from reach_grasp.errors import CommandError
 from reach_grasp.interrupt import listen
-from reach_grasp.task_files import user_file
+from reach_grasp.task_files import user_files
 from reach_grasp.values import domain_of_environment, folder_to_write, number
 
 # Domains up to 101 leave room for the ports of a hundred processes each on every system.
@@ -95,7 +95,7 @@ class Demo:
         from reach_grasp.demo.runner import run_demo
         from reach_grasp.running.display import Display
 
-        config = str(user_file(options.config)) if options.config else ""
+        config = ":".join(map(str, user_files(options.config)))
         numbers = (options.seed, options.minutes, options.demonstrations, options.eval_episodes)
         settings = DemoSettings(*numbers, config, options.reward, options.driver)
         domain = options.domain or _own_domain()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from reach_grasp.errors import CommandError
+from reach_grasp.joint_units import RADIANS, UNITS
 from reach_grasp.task_files import add_task_option, task_of
 from reach_grasp.values import folder_to_write
 
@@ -31,6 +32,13 @@ class ImportDataset:
             metavar="DIR",
             help="A reward classifier: an episode ends where it, too, sees the success, as it will in training.",
         )
+        parser.add_argument(
+            "--joint-units",
+            choices=UNITS,
+            default=RADIANS,
+            help="Units of the joints in observation.state. rad: as this project records them. lerobot: degrees, and the "
+            "gripper from 0 (closed) to 100 (open); the gripper's pose is then computed from the joints. Default: %(default)s.",
+        )
         add_task_option(parser)
 
     def run(self, options: argparse.Namespace) -> int:
@@ -53,7 +61,7 @@ class ImportDataset:
             def show(done: int, total: int) -> None:
                 bars.update(bar, completed=done, total=total)
 
-            facts = import_dataset(options.dataset.expanduser(), run, task, artifact, show)
+            facts = import_dataset(options.dataset.expanduser(), run, task, artifact, show, options.joint_units)
         print(f"{facts.episodes} demonstrations, {facts.steps} steps: {run}; {facts.failed} episodes without success left out")
         print(f"next: reach-grasp train --run {run} --demonstrations {facts.episodes}")
         return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""reach-grasp label and turn-images: a new dataset from another one; the source is only read."""
+"""reach-grasp label, turn-images and resize-images: a new dataset from another one; the source is only read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from reach_grasp.values import number
 if TYPE_CHECKING:
     import numpy as np
 
+    from dataset_recorder.edit import Change
     from dataset_recorder.labels import LabelTable
     from dataset_recorder.review import Judgement
+
+DATASET = "Folder of a LeRobot dataset v3.0, or v2.1, which is first made v3.0 beside it; it is only read."
 
 
 class Images:
@@ -57,7 +60,7 @@ class Label:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
         add = parser.add_argument
-        add("dataset", type=Path, help="Folder of a LeRobot dataset v3.0.")
+        add("dataset", type=Path, help=DATASET)
         columns = "episode,success_start,env_reset_start,failure_ranges"
         add("labels", type=Path, nargs="?", help=f"CSV with {columns} (docs/how-to-label.md).")
         add(
@@ -91,11 +94,13 @@ class Label:
         from dataset_recorder.edit import relabel
         from dataset_recorder.labels import write_labels
         from dataset_recorder.review import write_review
+        from dataset_recorder.upgrade import upgrade
 
         self._check(options)
         source = options.dataset.expanduser()
         with _one_sentence(source):
-            table = self._table(options)
+            source = upgrade(source)
+            table = self._table(source, options)
             if table is not None:
                 table = table.changed(options.set)
                 table.check_lengths({episode.index: episode.length for episode in open_dataset(source).episodes})
@@ -131,12 +136,12 @@ class Label:
         if not options.labels and not options.source and (options.output or options.set or options.csv_out):
             raise CommandError("label needs a table of labels, or --from, for --output, --csv-out and --set")
 
-    def _table(self, options: argparse.Namespace) -> LabelTable | None:
+    def _table(self, source: Path, options: argparse.Namespace) -> LabelTable | None:
         from dataset_recorder.bag_labels import labels_from_bags
         from dataset_recorder.labels import read_labels
 
         if options.source:
-            return labels_from_bags(options.dataset.expanduser(), options.source, [path.expanduser() for path in options.bags])
+            return labels_from_bags(source, options.source, [path.expanduser() for path in options.bags])
         return read_labels(options.labels.expanduser()) if options.labels else None
 
 
@@ -149,7 +154,7 @@ class TurnImages:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
         add = parser.add_argument
-        add("dataset", type=Path, help="Folder of a LeRobot dataset v3.0; it is only read.")
+        add("dataset", type=Path, help=DATASET)
         add("--output", type=Path, required=True, metavar="DIR", help="Folder of the new dataset.")
         add("--rotate", type=number(int), choices=(0, 90, 180, 270), default=0, help="Degrees clockwise.")
         add("--flip", choices=("horizontal", "vertical"), help="After the rotation: swap left and right, or up and down.")
@@ -157,17 +162,51 @@ class TurnImages:
 
     def run(self, options: argparse.Namespace) -> int:
         """Write it and say what it holds."""
-        from dataset_recorder.dataset import open_dataset
-        from dataset_recorder.edit import Turn, turn
+        from dataset_recorder.edit import Turn
 
         if not options.rotate and not options.flip:
             raise CommandError("turn-images needs --rotate or --flip")
-        how, target = Turn(options.rotate, options.flip), options.output.expanduser()
-        with _one_sentence(target), Images("turning") as images:
-            turn(options.dataset.expanduser(), how, target, options.cameras, images.done)
-        info = open_dataset(target).info
-        print(f"{info['total_episodes']} episodes, {info['total_frames']} frames: {target}")
+        _change_images(options, Turn(options.rotate, options.flip), "turning")
         return 0
+
+
+class ResizeImages:
+    """The verb."""
+
+    name = "resize-images"
+    text = "Write a dataset anew with its square images in another size: that which the networks of this task see."
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the options."""
+        add = parser.add_argument
+        add("dataset", type=Path, help=DATASET)
+        add("--output", type=Path, required=True, metavar="DIR", help="Folder of the new dataset.")
+        add("--size", type=int, default=128, metavar="PIXELS", help="The new side, task.image_size. Default: %(default)s.")
+        add("--cameras", nargs="+", default=[], metavar="CAMERA", help="Such as wrist. Default: all.")
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Write it and say what it holds."""
+        from dataset_recorder.edit import Resize
+
+        try:
+            change = Resize(options.size)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        _change_images(options, change, "resizing")
+        return 0
+
+
+def _change_images(options: argparse.Namespace, change: Change, doing: str) -> None:
+    """Write the dataset of the options to their output with its images changed. Raises CommandError."""
+    from dataset_recorder.dataset import open_dataset
+    from dataset_recorder.edit import change_images
+    from dataset_recorder.upgrade import upgrade
+
+    target = options.output.expanduser()
+    with _one_sentence(target), Images(doing) as images:
+        change_images(upgrade(options.dataset.expanduser()), change, target, options.cameras, images.done)
+    info = open_dataset(target).info
+    print(f"{info['total_episodes']} episodes, {info['total_frames']} frames: {target}")
 
 
 def _judgement(folder: Path) -> Judgement:
