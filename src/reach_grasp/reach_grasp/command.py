@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from reach_grasp.errors import CommandError
+from reach_grasp.interrupt import exit_code
 from reach_grasp.options import Parser, normalized
 from reach_grasp.verbs import VERBS
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"reach-grasp: {error}\n")
         return 2
     except KeyboardInterrupt:
-        return 130
+        return exit_code()
     except BrokenPipeError:
         # Python flushes standard output once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

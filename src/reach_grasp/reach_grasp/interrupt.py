@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 
 _asked = False
+_number = signal.SIGINT
 
 
 def listen(*numbers: int) -> None:
@@ -26,7 +27,12 @@ def heed() -> None:
         raise KeyboardInterrupt
 
 
+def exit_code() -> int:
+    """The one that shells give to a program which the newest signal ended."""
+    return 128 + _number
+
+
 def _interrupt(number: int, frame: object) -> None:
-    global _asked
-    _asked = True
+    global _asked, _number
+    _asked, _number = True, number
     raise KeyboardInterrupt

@@ -227,6 +227,7 @@ class RewardClassifierNode(BaseNode[ClassifierNodeParameters]):
         values = {
             "artifact": judging.artifact.identity,
             "device": self._device,
+            "threshold": f"{self._rule(judging.artifact.threshold).threshold:.3f}",
             "rate_hz": f"{(judging.judged - judged) / (now_s - since_s):.1f}",
             "judged": judging.judged,
             "skipped": judging.skipped,

@@ -16,11 +16,10 @@ from reach_grasp.demo.part import POLL_S, Part
 from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.errors import CommandError
 from reach_grasp.process import background
-from reach_grasp.running.display import Display, Snapshot
+from reach_grasp.running.display import Display
 from reach_grasp.running.episodes import Episode
 from reach_grasp.running.film import FilmRecorder
 from reach_grasp.running.monitor import Monitor
-from reach_grasp.running.rates import Rate
 
 CAMERAS = ("wrist", "front")
 # What is compared: the policy that only imitates, and the trained one. Their films hold this many episodes.
@@ -35,7 +34,7 @@ class Evaluation(Part):
         self.domain = domain
         self.episodes: dict[str, list[Episode]] = {name: [] for name in EVALUATIONS}
         self.films = {name: FilmRecorder(CAMERAS, length) for name, length in EVALUATIONS.items()}
-        self._ticks = Rate()
+        self._scene = self.scene(folder.file("logs", "evaluation_final.log"))
 
     def run(self) -> None:
         """Until both have finished all episodes."""
@@ -50,7 +49,7 @@ class Evaluation(Part):
                     if len(self.episodes[name]) < count:
                         self.check(process, monitor, log)
                         self.episodes[name] += monitor.finished()
-                self.display.show(self._snapshot([monitor for monitor, _, _ in running.values()]))
+                self._show(next(monitor for name, (monitor, _, _) in running.items() if name == self._shown))
                 time.sleep(POLL_S)
         for name, found in self.episodes.items():
             lines = "".join(json.dumps(episode.as_dict()) + "\n" for episode in found[:count])
@@ -70,19 +69,18 @@ class Evaluation(Part):
         monitor = stack.enter_context(Monitor(domain, self.films[name]))
         return monitor, stack.enter_context(background("eval", arguments, log, {"ROS_DOMAIN_ID": str(domain)})), log
 
-    def _snapshot(self, monitors: list[Monitor]) -> Snapshot:
+    @property
+    def _shown(self) -> str:
+        """The evaluation whose arm is shown: the trained policy's until that is done."""
+        return "final" if len(self.episodes["final"]) < self.folder.settings.eval_episodes else "imitation"
+
+    def _show(self, monitor: Monitor) -> None:
         count = self.folder.settings.eval_episodes
         progress = sum(len(found) for found in self.episodes.values()) / (count * len(self.episodes))
-        steps = sum(monitor.episode.steps for monitor in monitors if monitor.episode is not None)
         words = {"imitation": "imitation only", "final": "trained"}
         parts = [f"{words[name]} {sum(e.success for e in found)} of {len(found)}" for name, found in self.episodes.items()]
-        return Snapshot(
-            phase="evaluation",
-            detail=", ".join(parts),
-            progress=progress,
-            ticks_per_second=self._ticks.add(steps),
-            left_s=self.seconds_left("evaluation", progress),
-        )
+        left_s = self.seconds_left("evaluation", progress)
+        self.display.show(self._scene.snapshot(monitor, "evaluation", ", ".join(parts), progress, left_s=left_s))
 
 
 def checkpoints(path: Path) -> dict[str, Path]:

@@ -8,12 +8,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from hilserl_core.task import TaskSpec
 from reach_grasp.demo.folder import DemoFolder
-from reach_grasp.demo.progress import TimeLeft
+from reach_grasp.demo.progress import PHASES, TimeLeft
 from reach_grasp.errors import CommandError
 from reach_grasp.interrupt import heed
-from reach_grasp.running.display import Display
+from reach_grasp.running.display import Display, Snapshot, clock
 from reach_grasp.running.monitor import Monitor, check_running
+from reach_grasp.running.scene import Scene
 
 POLL_S = 0.25
 FREE_GB = 0.5
@@ -35,6 +37,16 @@ class Part:
         """Of the whole demo, when `phase` is done to a fraction `progress`."""
         spent = {**self.folder.phases, phase: self.folder.seconds(phase)}
         return self.left.seconds(phase, min(progress, 1.0), spent)
+
+    def scene(self, log: Path) -> Scene:
+        """What the systems of this part are shown with."""
+        return Scene(f"reach-grasp demo  {self.folder.path}", PHASES, log, TaskSpec().max_ticks)
+
+    def show(self, phase: str, detail: str, progress: float) -> None:
+        """Show a phase in which no system runs."""
+        left = (("time left", clock(self.seconds_left(phase, progress))),)
+        place = {"number": PHASES.index(phase) + 1, "stages": len(PHASES), "title": f"reach-grasp demo  {self.folder.path}"}
+        self.display.show(Snapshot(phase, detail, progress, task="nothing to do", fields=left, **place))
 
     def check(self, process: subprocess.Popen[bytes], monitor: Monitor, log: Path) -> None:
         """Raise CommandError when waiting on is pointless."""

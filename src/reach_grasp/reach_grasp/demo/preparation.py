@@ -13,7 +13,6 @@ from reach_grasp.demo import recording
 from reach_grasp.demo.part import Part
 from reach_grasp.demonstrations import import_dataset, imported
 from reach_grasp.errors import CommandError
-from reach_grasp.running.display import Snapshot
 from reach_grasp.task_files import config_file, task_of
 
 DATASET, LABELLED, CLASSIFIER = "dataset", "labelled", "classifier"  # folders of a demo
@@ -75,7 +74,7 @@ class Dataset(Part):
         self.folder.state["dataset"] = {"convert_frames_per_second": result.frames / (time.monotonic() - began)}
 
     def _show(self, detail: str, progress: float) -> None:
-        self.display.show(Snapshot("dataset", detail, progress, left_s=self.seconds_left("dataset", progress)))
+        self.show("dataset", detail, progress)
 
 
 class ClassifierTraining(Part):
@@ -114,7 +113,7 @@ class ClassifierTraining(Part):
                 stages.append(stage)
             progress = min(1.0, (len(stages) - 1 + done / max(total, 1)) / 4)
             detail = stage if loss != loss else f"{stage}, loss {loss:.4f}"
-            self.display.show(Snapshot("classifier", detail, progress, left_s=self.seconds_left("classifier", progress)))
+            self.show("classifier", detail, progress)
 
         return show
 
@@ -136,7 +135,7 @@ class Import(Part):
             raise CommandError(str(error)) from error
 
         def show(done: int, total: int) -> None:
-            self.display.show(Snapshot("dataset", f"demonstrations, {done} of {total} episodes", done / total))
+            self.show("dataset", f"demonstrations, {done} of {total} episodes", done / total)
 
         facts = imported(folder.path) or import_dataset(
             folder.path / (LABELLED if learned else DATASET), folder.path, spec, artifact, show

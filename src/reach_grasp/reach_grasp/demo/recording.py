@@ -10,10 +10,9 @@ from reach_grasp.demo.folder import DemoFolder
 from reach_grasp.demo.part import POLL_S, Part
 from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.process import background
-from reach_grasp.running.display import Display, Snapshot
+from reach_grasp.running.display import Display
 from reach_grasp.running.episodes import Episode
-from reach_grasp.running.monitor import Monitor, all_recorded
-from reach_grasp.running.rates import Rate
+from reach_grasp.running.monitor import Monitor, all_recorded, unrecorded
 
 FOLDER = "recording"
 
@@ -27,8 +26,9 @@ class Recording(Part):
 
     def run(self) -> None:
         """Until enough demonstrations are on disk."""
-        folder, wanted, ticks = self.folder, self.folder.settings.demonstrations, Rate()
-        log = folder.file("logs", "record.log")
+        folder, wanted = self.folder, self.folder.settings.demonstrations
+        log, bags = folder.file("logs", "record.log"), folder.path / FOLDER / "bags"
+        scene = self.scene(log)
         arguments = {
             **self.arguments(),
             "run": folder.path / FOLDER,
@@ -41,7 +41,7 @@ class Recording(Part):
             Monitor(self.domain, known=known) as monitor,
             background("record", arguments, log, {"ROS_DOMAIN_ID": str(self.domain)}) as process,
         ):
-            while not all_recorded(monitor.episode, folder.path / FOLDER / "bags"):
+            while not all_recorded(monitor.episode, bags):
                 self.check(process, monitor, log)
                 self._keep(monitor.finished())
                 status = monitor.episode
@@ -49,9 +49,8 @@ class Recording(Part):
                 if status is not None:
                     failures = status.episodes_done - status.successes
                     detail, done = f"{status.successes} of {wanted}, and {failures} failures", status.successes / wanted
-                sequence = status.sequence if status is not None else 0
-                left = self.seconds_left("demonstrations", done)
-                self.display.show(Snapshot("demonstrations", detail, done, ticks.add(sequence), left_s=left))
+                left_s, waits = self.seconds_left("demonstrations", done), unrecorded(status, bags) if done >= 1.0 else ""
+                self.display.show(scene.snapshot(monitor, "demonstrations", detail, done, waits, left_s))
                 time.sleep(POLL_S)
             self._keep(monitor.finished())
 

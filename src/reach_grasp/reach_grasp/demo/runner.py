@@ -13,7 +13,7 @@ from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.demo.recording import Recording
 from reach_grasp.demo.training import Training
 from reach_grasp.report.page import write_report
-from reach_grasp.running.display import Display, Snapshot
+from reach_grasp.running.display import Display
 
 
 def run_demo(folder: DemoFolder, display: Display, domain: int, real_time_factor: float = 0.0) -> Path:
@@ -36,7 +36,7 @@ def run_demo(folder: DemoFolder, display: Display, domain: int, real_time_factor
         if not folder.done(name):
             part.run()
             folder.complete(name)
-    display.show(Snapshot("report"))
+    part.show("report", "", 0.0)
     page = write_report(folder.path)
     folder.state["finished"] = True
     folder.save()

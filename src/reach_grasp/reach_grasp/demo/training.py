@@ -15,8 +15,7 @@ from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.process import background
 from reach_grasp.running.display import Display, Snapshot
 from reach_grasp.running.episodes import MODES, Episode
-from reach_grasp.running.monitor import Monitor, all_learned, learner_record
-from reach_grasp.running.rates import Rate, intervention_rate, success_rate
+from reach_grasp.running.monitor import Monitor, all_learned, learner_record, unlearned
 from reach_grasp.running.verdicts import VerdictTracker
 
 TRAINING = MODES.index("training")
@@ -30,7 +29,7 @@ class Training(Part):
         self.domain, self.real_time_factor = domain, real_time_factor
         self.log = folder.file("logs", "train.log")
         self.episodes = [Episode(**record) for record in folder.history("episodes") if record["mode"] == "training"]
-        self._ticks, self._recorded = Rate(), ""
+        self._scene, self._recorded = self.scene(self.log), ""
         self._final_since: float | None = None
         learned = folder.settings.learned_reward
         self.verdicts = VerdictTracker(round(1e9 * TaskSpec().tick_s)) if learned else None
@@ -96,22 +95,10 @@ class Training(Part):
             phase = learner.phase if learner is not None else "waiting for the learner"
             return "imitation", float(learner.progress) if learner is not None else 0.0, phase.replace("_", " ")
         taken = status.steps if status.mode == TRAINING else 0
-        text = status.text if status.phase == EpisodeStatus.HOLDING else f"step {taken} of {settings.steps}"
-        return "training", taken / settings.steps, text
+        return "training", taken / settings.steps, f"{taken} of {settings.steps} steps"
 
     def _snapshot(self, monitor: Monitor) -> Snapshot:
-        status, learner = monitor.episode, monitor.learner
         phase, progress, detail = self._phase(monitor)
         self.folder.enter(phase)
-        training = phase == "training"
-        return Snapshot(
-            phase=phase,
-            detail=detail,
-            progress=progress,
-            ticks_per_second=self._ticks.add(status.sequence) if status is not None else None,
-            success_last_20=success_rate(self.episodes) if training else None,
-            intervention_rate=intervention_rate(self.episodes) if training else None,
-            updates_per_second=learner.updates_per_second if learner is not None else None,
-            policy_version=status.policy_version if training else None,
-            left_s=self.seconds_left(phase, progress),
-        )
+        waits = unlearned(monitor.episode, monitor.learner) if monitor.episode is not None else ""
+        return self._scene.snapshot(monitor, phase, detail, progress, waits, self.seconds_left(phase, progress))

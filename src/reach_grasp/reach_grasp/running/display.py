@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the terminal shows while the demo runs: one live panel, or plain lines where there is no terminal."""
+"""What the terminal shows while a system runs: one live panel, or plain lines where there is no terminal."""
 
 from __future__ import annotations
 
+import enum
+import os
+import select
 import time
 from dataclasses import dataclass
 from typing import TextIO
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.panel import Panel
@@ -15,50 +18,113 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from reach_grasp.running.problems import Problem
+
 LINE_EVERY_S = 10.0
+_WIDE = 120  # columns from which on the fields stand in three columns
+_MOST_PROBLEMS = 6
+
+
+class Turn(enum.Enum):
+    """Whose turn it is."""
+
+    SYSTEM = "system"  # the person need not do anything
+    INFO = "info"  # the person may want to know
+    PERSON = "person"  # nothing goes on until the person acts
+    HOLD = "hold"  # the arm holds, since something is wrong
+
+
+_STYLES = {Turn.SYSTEM: "dim", Turn.INFO: "bold", Turn.PERSON: "bold black on yellow", Turn.HOLD: "bold white on red"}
+_BORDERS = {Turn.SYSTEM: "cyan", Turn.INFO: "cyan", Turn.PERSON: "yellow", Turn.HOLD: "red"}
+_MARKS = {Turn.SYSTEM: "", Turn.INFO: "▸ ", Turn.PERSON: "▶ YOU: ", Turn.HOLD: "■ THE ARM HOLDS: "}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a demo at one moment; None stands for what does not apply in this phase."""
+    """A running system at one moment.
 
-    phase: str
+    stage: name of what goes on, the `number`th of `stages`. progress: of the stage, 0 to 1. task: what the person must do now,
+    or why the arm holds. fields: label and value of whatever applies. waits: what is waited for, once nothing moves any more.
+    """
+
+    stage: str
     detail: str = ""
-    progress: float = 0.0  # of the phase, 0 to 1
-    ticks_per_second: float | None = None
-    success_last_20: float | None = None
-    intervention_rate: float | None = None  # of the steps of the last 20 episodes
-    updates_per_second: float | None = None
-    policy_version: int | None = None
-    left_s: float | None = None
-
-    def fields(self) -> list[tuple[str, str]]:
-        """Label and value of everything that applies."""
-        values = [
-            ("ticks/s", self.ticks_per_second, "{:.0f}"),
-            ("success of last 20", self.success_last_20, "{:.0%}"),
-            ("interventions", self.intervention_rate, "{:.0%}"),
-            ("updates/s", self.updates_per_second, "{:.0f}"),
-            ("policy version", self.policy_version, "{}"),
-        ]
-        shown = [(label, form.format(value)) for label, value, form in values if value is not None]
-        if self.left_s is not None:
-            shown.append(("time left", clock(self.left_s)))
-        return shown
+    progress: float = 0.0
+    number: int = 1
+    stages: int = 1
+    turn: Turn = Turn.SYSTEM
+    task: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    waits: str = ""
+    problems: tuple[Problem, ...] = ()
+    title: str = "reach-grasp"
+    log: str = ""
 
     def line(self) -> str:
-        """All of it in one line of text."""
-        parts = [f"{self.phase} {self.progress:.0%}", *([self.detail] if self.detail else [])]
-        return ", ".join(parts + [f"{label} {value}" for label, value in self.fields()])
+        """Everything but the problems in one line of text."""
+        parts = [f"{self.stage} {self.progress:.0%}", *([self.detail] if self.detail else [])]
+        parts += [f"{label} {value}" for label, value in self.fields]
+        told = f"{_MARKS[self.turn]}{self.task}" if self.task else ""
+        return "; ".join([", ".join(parts), *filter(None, [told, self.waits])])
 
-    def panel(self) -> Panel:
-        """All of it for a terminal."""
-        table = Table.grid(padding=(0, 2))
-        for label, value in self.fields():
-            table.add_row(Text(label, style="dim"), Text(value, style="bold"))
-        head = Text.assemble((self.phase, "bold cyan"), ("  " + self.detail if self.detail else "", "default"))
-        bar = ProgressBar(total=1.0, completed=min(max(self.progress, 0.0), 1.0), width=56)
-        return Panel(Group(head, Padding(bar, (0, 0, 1, 0)), table), title="reach-grasp demo", width=64)
+    def panel(self, width: int) -> Panel:
+        """Everything for a terminal that is `width` columns wide."""
+        bar = ProgressBar(total=1.0, completed=min(max(self.progress, 0.0), 1.0), complete_style="cyan")
+        parts: list[RenderableType] = [self._head(), bar, Text(""), self._task(), Text(""), self._table(width)]
+        if self.waits:
+            parts += [Text(""), Text(self.waits, style="yellow")]
+        if self.problems:
+            parts += [Text(""), self._problems()]
+        return Panel(
+            Group(*parts),
+            title=Text(f" {self.title} ", style="bold"),
+            title_align="left",
+            subtitle=Text(f" Ctrl-C stops; log: {self.log} " if self.log else " Ctrl-C stops ", style="dim"),
+            subtitle_align="right",
+            border_style=_BORDERS[self.turn],
+            width=width,
+        )
+
+    def _head(self) -> Table:
+        head = Table.grid(expand=True)
+        head.add_column(no_wrap=True)
+        head.add_column(justify="right", no_wrap=True, overflow="ellipsis")
+        place = (f"stage {self.number} of {self.stages}  ", "dim")
+        head.add_row(Text.assemble(place, (self.stage, "bold cyan")), Text(self.detail, style="bold"))
+        return head
+
+    def _task(self) -> RenderableType:
+        text = Text(f"{_MARKS[self.turn]}{self.task or 'nothing to do'}", style=_STYLES[self.turn])
+        pad = (0, 1) if self.turn in (Turn.PERSON, Turn.HOLD) else 0
+        return Padding(text, pad, style=_STYLES[self.turn], expand=True)
+
+    def _table(self, width: int) -> Table:
+        """Fields in columns of equal width, read from top to bottom."""
+        count = 3 if width >= _WIDE else 2
+        rows = -(-len(self.fields) // count)
+        table = Table.grid(expand=True, padding=(0, 2, 0, 0))
+        for _ in range(count):
+            table.add_column(no_wrap=True, width=max(len(label) for label, _ in self.fields or [("", "")]))
+            table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for row in range(rows):
+            cells: list[Text] = []
+            for label, value in self.fields[row::rows]:
+                cells += [Text(label, style="dim"), Text(value, style="bold")]
+            table.add_row(*cells)
+        return table
+
+    def _problems(self) -> Table:
+        table = Table.grid(expand=True, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column(no_wrap=True, justify="right")
+        for problem in self.problems[:_MOST_PROBLEMS]:
+            colour, mark = ("red", "✗") if problem.severe else ("yellow", "!")
+            node = Text(f"{mark} {problem.node}", style=f"bold {colour}")
+            table.add_row(node, Text(problem.text, style=colour), Text(f"{clock(problem.age_s)} ago", style="dim"))
+        if (more := len(self.problems) - _MOST_PROBLEMS) > 0:
+            table.add_row("", Text(f"and {more} more in the log", style="dim"), "")
+        return table
 
 
 def clock(seconds: float) -> str:
@@ -67,12 +133,19 @@ def clock(seconds: float) -> str:
 
 
 class Display:
-    """Use as a context manager; `show` as often as you like, `say` for what must stay readable."""
+    """Use as a context manager; `show` as often as you like, `say` for what must stay readable.
 
-    def __init__(self, output: TextIO) -> None:
+    plain: lines also where there is a terminal.
+    """
+
+    def __init__(self, output: TextIO, plain: bool = False) -> None:
         self._console = Console(file=output, highlight=False)
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True) if self._console.is_terminal else None
-        self._shown: tuple[str, float] = ("", 0.0)
+        self._live = None
+        if self._console.is_terminal and not plain:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._shown: tuple[object, float] = ("", 0.0)
+        self._told: set[tuple[str, str]] = set()
+        self._reader = _poll(output)
 
     def __enter__(self) -> Display:
         if self._live is not None:
@@ -84,15 +157,37 @@ class Display:
             self._live.stop()
 
     def show(self, snapshot: Snapshot) -> None:
-        """Redraw; without a terminal a line whenever the phase changes and every ten seconds."""
+        """Redraw; without a terminal a line whenever stage or task change and every ten seconds, and one for each problem.
+
+        Raises BrokenPipeError when nobody reads the output any more.
+        """
+        if self._reader is not None and self._reader.poll(0):
+            raise BrokenPipeError("nobody reads the output")
         if self._live is not None:
-            self._live.update(snapshot.panel())
+            self._live.update(snapshot.panel(self._console.width), refresh=True)
             return
         now = time.monotonic()
-        if snapshot.phase != self._shown[0] or now - self._shown[1] >= LINE_EVERY_S:
-            self._shown = (snapshot.phase, now)
+        for problem in snapshot.problems:
+            if (problem.node, problem.text) not in self._told:
+                self._told.add((problem.node, problem.text))
+                self.say(f"{'error' if problem.severe else 'warning'}: {problem.node}: {problem.text}")
+        shown = (snapshot.stage, snapshot.task if snapshot.turn in (Turn.PERSON, Turn.HOLD) else "", bool(snapshot.waits))
+        if shown != self._shown[0] or now - self._shown[1] >= LINE_EVERY_S:
+            self._shown = (shown, now)
             self.say(snapshot.line())
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text, soft_wrap=True)
+        self._console.print(text, soft_wrap=True, markup=False)
+
+
+def _poll(output: TextIO) -> select.poll | None:
+    """What tells that a pipe has lost its reader; None for an output that is none."""
+    try:
+        number = output.fileno()
+        os.fstat(number)
+    except (OSError, ValueError):
+        return None
+    poll = select.poll()
+    poll.register(number, 0)  # errors alone
+    return poll

@@ -24,6 +24,7 @@ from reach_grasp.verbs.repair import Repair
 from reach_grasp.verbs.replay import Replay
 from reach_grasp.verbs.report import Report
 from reach_grasp.verbs.system import StartSystem
+from reach_grasp.verbs.teleop import Teleop
 from reach_grasp.verbs.train import Train
 from reach_grasp.verbs.train_classifier import TrainClassifier
 
@@ -41,8 +42,9 @@ class Verb(Protocol):
         """Do it; the exit code. Raises CommandError with a sentence for the user."""
 
 
-_ENDING = {"eval": Evaluate, "record": Record, "replay": Replay, "train": Train}  # whose command ends by itself
-_SYSTEMS = tuple(_ENDING[name]() if name in _ENDING else StartSystem(system) for name, system in SYSTEMS.items())
+_SHOWN = (Evaluate(), Record(), Replay(), Train("robot"), Teleop(), Train("train"))
+_BY_NAME = {verb.name: verb for verb in _SHOWN}
+_SYSTEMS = tuple(_BY_NAME.get(name) or StartSystem(system) for name, system in SYSTEMS.items())
 _DATASETS = (Convert(), Label(), TurnImages(), ResizeImages(), CheckDataset(), ImportDataset())
 _ARM = (Calibrate(), Estop(), Release(), Doctor(), EmulateBus(), EmulateStation())
 VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Report(), Repair(), *_DATASETS, TrainClassifier(), *_ARM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -106,8 +107,12 @@ class Demo:
                 with Display(sys.stdout) as display:
                     page = run_demo(folder, display, domain, options.real_time_factor)
             except KeyboardInterrupt:
-                print("stopped; the same command goes on from here", flush=True)
-                return 130
+                done = ", ".join(folder.state.get("done", [])) or "no stages"
+                print(
+                    f"stopped: done and kept in {folder.path}: {done}; a stage that had begun goes on where it can", flush=True
+                )
+                print(f"go on with: {shlex.join(['reach-grasp', *sys.argv[1:]])}", flush=True)
+                raise
         from reach_grasp.report.page import summary
 
         print(summary(page.with_name("report.json")))

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reach_grasp.systems import SYSTEMS
-from reach_grasp.verbs.system import StartSystem
+from reach_grasp.verbs.system import ShowSystem
 
 if TYPE_CHECKING:
+    from reach_grasp.running.display import Snapshot
     from reach_grasp.running.monitor import Monitor
 
 
-class Evaluate(StartSystem):
+class Evaluate(ShowSystem):
     """The verb. Its nodes are those of `ros2 launch reach_grasp eval.launch.py`, which go on until they are stopped."""
 
     def __init__(self) -> None:
@@ -26,24 +27,30 @@ class Evaluate(StartSystem):
         """Evaluate, print the result and write it to evaluation.json in the run's folder."""
         from reach_grasp.report.numbers import evaluation_numbers
         from reach_grasp.report.page import percent
-        from reach_grasp.running.display import Snapshot
         from reach_grasp.running.monitor import check_running
-        from reach_grasp.running.rates import Rate, success_rate
+        from reach_grasp.running.scene import STARTING, Scene
 
-        given, ticks = self.given(options), Rate()
-        folder, count = Path(given["run"]), int(given["episodes"])
+        given = self.given(options)
+        folder, count = Path(given["run"]).expanduser(), int(given["episodes"])
         log, episodes = folder / "evaluation.log", []
+
+        scene = Scene(f"reach-grasp eval  {given['checkpoint']}", (STARTING, "evaluation"), log, self.ticks(given))
 
         def look(process: subprocess.Popen[bytes], monitor: Monitor) -> Snapshot | None:
             episodes.extend(monitor.finished())
             if len(episodes) >= count:
                 return None
             check_running(process, monitor, log)
-            steps = monitor.episode.steps if monitor.episode is not None else 0
-            detail = f"{len(episodes)} of {count} episodes"
-            return Snapshot("evaluation", detail, len(episodes) / count, ticks.add(steps), success_rate(episodes))
+            if monitor.episode is None:
+                return scene.snapshot(monitor, STARTING, "the nodes", 0.0)
+            successes = sum(episode.success for episode in episodes)
+            detail = f"{len(episodes)} of {count} episodes, {successes} successes"
+            return scene.snapshot(monitor, "evaluation", detail, len(episodes) / count)
 
-        self.follow(given, log, look)
+        def kept(monitor: Monitor) -> str:
+            return f"after {len(episodes)} of {count} episodes; their result was not written, the evaluation begins anew"
+
+        self.follow(options, given, log, look, kept)
         numbers = evaluation_numbers([episode.as_dict() for episode in episodes])
         result = {**numbers, "checkpoint": given["checkpoint"], "seed": int(given["seed"])}
         (folder / "evaluation.json").write_text(json.dumps(result | {"episode": [e.as_dict() for e in episodes]}, indent=1))

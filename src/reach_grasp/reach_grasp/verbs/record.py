@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reach_grasp.systems import SYSTEMS
-from reach_grasp.verbs.system import StartSystem
+from reach_grasp.verbs.system import ShowSystem
 
 if TYPE_CHECKING:
+    from reach_grasp.running.display import Snapshot
     from reach_grasp.running.monitor import Monitor
 
 
-class Record(StartSystem):
+class Record(ShowSystem):
     """The verb. Its nodes are those of `ros2 launch reach_grasp record.launch.py`, which go on until they are stopped."""
 
     def __init__(self) -> None:
@@ -23,26 +24,34 @@ class Record(StartSystem):
 
     def run(self, options: argparse.Namespace) -> int:
         """Record until the demonstrations are taken and everything is on disk."""
-        from reach_grasp.running.display import Snapshot
-        from reach_grasp.running.monitor import all_recorded, check_running
-        from reach_grasp.running.rates import Rate
+        from reach_grasp.running.monitor import all_recorded, check_running, unrecorded
+        from reach_grasp.running.scene import STARTING, Scene
 
-        given, ticks = self.given(options), Rate()
+        given = self.given(options)
         folder, wanted = Path(given["run"]).expanduser(), int(given["demonstrations"])
-        log = folder / "record.log"
+        log, bags = folder / "record.log", folder / "bags"
+        stages = (STARTING, "demonstrations", "closing the bags")
+        scene = Scene(f"reach-grasp record  {folder}", stages, log, self.ticks(given))
 
         def look(process: subprocess.Popen[bytes], monitor: Monitor) -> Snapshot | None:
-            if all_recorded(monitor.episode, folder / "bags"):
+            if all_recorded(monitor.episode, bags):
                 return None
             check_running(process, monitor, log)
             if (status := monitor.episode) is None:
-                return Snapshot("recording", "starting the nodes")
-            failures = status.episodes_done - status.successes
-            detail = f"{status.successes} of {wanted} demonstrations, {failures} failures"
-            return Snapshot("recording", detail, status.successes / max(wanted, 1), ticks.add(status.sequence))
+                return scene.snapshot(monitor, STARTING, "the nodes", 0.0)
+            taken = f"{status.successes} of {wanted}, and {status.episodes_done - status.successes} failures"
+            if status.successes >= wanted:
+                return scene.snapshot(monitor, stages[2], taken, 1.0, unrecorded(status, bags))
+            return scene.snapshot(monitor, stages[1], taken, status.successes / wanted)
 
-        last = self.follow(given, log, look).episode
-        bags = folder / "bags"
+        def kept(monitor: Monitor) -> str:
+            status = monitor.episode
+            if status is None:
+                return "nothing was recorded yet"
+            failures = status.episodes_done - status.successes
+            return f"{status.successes} of {wanted} demonstrations and {failures} failures are kept in {bags}"
+
+        last = self.follow(options, given, log, look, kept).episode
         print(f"{wanted} demonstrations and {last.episodes_done - last.successes} failures: {bags}")
         print(f"next: reach-grasp convert {bags} --repo-id me/reach_grasp")
         return 0

@@ -5,20 +5,21 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reach_grasp.errors import CommandError
 from reach_grasp.systems import SYSTEMS
-from reach_grasp.verbs.system import StartSystem
+from reach_grasp.verbs.system import ShowSystem
 
 if TYPE_CHECKING:
     from dataset_recorder.comparison import Frame
     from reach_grasp.running.monitor import Monitor
 
 
-class Replay(StartSystem):
+class Replay(ShowSystem):
     """The verb. Its nodes are those of `ros2 launch reach_grasp replay.launch.py`."""
 
     def __init__(self) -> None:
@@ -48,9 +49,11 @@ class Replay(StartSystem):
             if not values:
                 return Snapshot("replay", "starting the nodes")
             detail = "{bag} of {bags} bags, frame {frame} of {frames}".format(**values)
-            return Snapshot("replay", detail, values["frame"] / values["frames"])
+            problems = tuple(monitor.problems(time.monotonic()))
+            share = values["frame"] / max(values["frames"], 1)
+            return Snapshot("replay", detail, share, problems=problems, title="reach-grasp replay", log=str(log))
 
-        self.follow({**given, "bag": ":".join(map(str, bags))}, log, look)
+        self.follow(options, {**given, "bag": ":".join(map(str, bags))}, log, look)
         print(_table(read_frames(output)))
         print(f"frame by frame: {output}")
         return 0

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""reach-grasp robot, learner, teleop, sim: start a system and stay until it ends. And what the others share."""
+"""reach-grasp learner, sim: start a system and stay until it ends. And what the others share: a system on the display."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reach_grasp.errors import CommandError
 from reach_grasp.interrupt import listen
 from reach_grasp.specs import Argument, System
 from reach_grasp.systems import nodes_of
-from reach_grasp.values import domain_of_environment
+from reach_grasp.values import domain_of_environment, reason
 
 if TYPE_CHECKING:
     from reach_grasp.running.display import Snapshot
@@ -55,32 +57,64 @@ class StartSystem:
 
         return process.run(nodes_of(self.system.name, self.given(options)))
 
+
+class ShowSystem(StartSystem):
+    """The verb of a system that is shown on the display while its nodes write into a log."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Those of the system, and one for the display."""
+        super().add_arguments(parser)
+        parser.add_argument("--verbose", action="store_true", help="Print what the nodes write, not the display.")
+
+    def ticks(self, given: dict[str, str]) -> int:
+        """Ticks of the longest episode, as the parameter files of the system say. Raises CommandError for bad arguments."""
+        from reach_grasp.task_files import task_of
+
+        return task_of(nodes_of(self.system.name, given)[0].parameter_files).max_ticks
+
     def follow(
         self,
+        options: argparse.Namespace,
         given: dict[str, str],
         log: Path,
         look: Callable[[subprocess.Popen[bytes], Monitor], Snapshot | None],
+        kept: Callable[[Monitor], str] = lambda monitor: "stopped",
     ) -> Monitor:
         """Run the system beside this process, its output in `log`, and stop it when `look` has no more to show.
 
-        look: called four times a second. Returns what listened to the system. Raises CommandError before anything is started.
+        look: called four times a second. kept: what is left after Ctrl-C, in a sentence. Returns what listened to the system.
+        Raises CommandError before anything is started, and when the system ends by itself; KeyboardInterrupt after Ctrl-C.
         """
         from reach_grasp.process import background
         from reach_grasp.running.display import Display
         from reach_grasp.running.monitor import Monitor
 
         nodes_of(self.system.name, given)
-        listen(signal.SIGINT)
-        log.parent.mkdir(parents=True, exist_ok=True)
         domain = domain_of_environment()
-        with (
-            Display(sys.stdout) as display,
-            Monitor(domain, namespace=given["namespace"]) as monitor,
-            background(self.system.name, given, log, {}) as process,
-        ):
-            while (shown := look(process, monitor)) is not None:
-                display.show(shown)
-                time.sleep(POLL_S)
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.open("ab").close()
+        except OSError as error:
+            raise CommandError(f"{error.filename or log} cannot be written: {reason(error)}; name another folder") from None
+        listen(signal.SIGINT, signal.SIGTERM)
+        with Monitor(domain, namespace=given["namespace"]) as monitor:
+            try:
+                with (
+                    background(self.system.name, given, None if options.verbose else log, {}) as process,
+                    Display(sys.stdout, plain=options.verbose) as display,
+                ):
+                    try:
+                        while (shown := look(process, monitor)) is not None:
+                            if not options.verbose:
+                                display.show(shown)
+                            time.sleep(POLL_S)
+                    except KeyboardInterrupt:
+                        display.say("stopping: the nodes write what they hold")
+                        raise
+            except KeyboardInterrupt:
+                print(f"stopped: {kept(monitor)}", flush=True)
+                print(f"go on with: {shlex.join(['reach-grasp', *sys.argv[1:]])}", flush=True)
+                raise
         return monitor
 
 

@@ -1,44 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""reach-grasp train: the whole training, until its steps are taken and learned from."""
+"""reach-grasp train and robot: a training on the display, until its steps are taken and learned from."""
 
 from __future__ import annotations
 
 import argparse
-import signal
-import time
+import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reach_grasp.interrupt import heed, listen
-from reach_grasp.systems import SYSTEMS, nodes_of
-from reach_grasp.values import domain_of_environment
-from reach_grasp.verbs.system import POLL_S, StartSystem
+from reach_grasp.systems import SYSTEMS
+from reach_grasp.verbs.system import ShowSystem
+
+if TYPE_CHECKING:
+    from hilserl_interfaces.msg import EpisodeStatus, LearnerStatus
+    from reach_grasp.running.display import Snapshot
+    from reach_grasp.running.monitor import Monitor
+
+DEMONSTRATIONS, IMITATION, TRAINING = "demonstrations", "imitation", "training"
 
 
-class Train(StartSystem):
+class Train(ShowSystem):
     """The verb. Its nodes are those of `ros2 launch reach_grasp train.launch.py`, which go on until they are stopped."""
 
-    def __init__(self) -> None:
-        super().__init__(SYSTEMS["train"])
+    def __init__(self, name: str) -> None:
+        super().__init__(SYSTEMS[name])
 
     def run(self, options: argparse.Namespace) -> int:
-        """Show what the nodes say; the exit code is that of a system that ended by itself, else 0."""
-        from reach_grasp.process import background
-        from reach_grasp.running.monitor import Monitor, all_learned
+        """Show the training to its end, and say where its result is."""
+        from reach_grasp.running.monitor import all_learned, check_running, unlearned
+        from reach_grasp.running.scene import STARTING, Scene
 
         given = self.given(options)
-        nodes_of(self.system.name, given)
-        listen(signal.SIGINT)
-        domain = domain_of_environment()
-        with (
-            Monitor(domain, namespace=given["namespace"]) as monitor,
-            background(self.system.name, given, None, {}) as process,
-        ):
-            while not (learned := all_learned(monitor.episode, monitor.learner)) and process.poll() is None:
-                heed()
-                time.sleep(POLL_S)
-        if not learned:
-            return process.returncode
-        checkpoint = Path(given["run"]).expanduser() / "checkpoints" / "last"
-        print(f"{monitor.episode.steps} steps are taken and learned from: {checkpoint}")
-        print(f"next: reach-grasp eval --checkpoint {checkpoint}")
+        folder, wanted, steps = Path(given["run"]).expanduser(), int(given["demonstrations"]), int(given["steps"])
+        log = folder / f"{self.name}.log"
+        stages = (STARTING, DEMONSTRATIONS, IMITATION, TRAINING)
+        scene = Scene(f"reach-grasp {self.name}  {folder}", stages, log, self.ticks(given))
+
+        def look(process: subprocess.Popen[bytes], monitor: Monitor) -> Snapshot | None:
+            status, learner = monitor.episode, monitor.learner
+            if all_learned(status, learner):
+                return None
+            check_running(process, monitor, log)
+            if status is None:
+                return scene.snapshot(monitor, STARTING, "the nodes", 0.0)
+            place = _place(status, learner, wanted, steps)
+            return scene.snapshot(monitor, *place, waits=unlearned(status, learner))
+
+        def kept(monitor: Monitor) -> str:
+            if monitor.episode is None:
+                return "nothing was done yet"
+            _, detail, _ = _place(monitor.episode, None, wanted, steps)
+            waiting = monitor.episode.sequence - monitor.episode.acknowledged
+            late = f"; {waiting} steps wait there until the learner has them" if waiting else ""
+            return f"{detail} are kept in {folder}{late}"
+
+        monitor = self.follow(options, given, log, look, kept)
+        print(f"{monitor.episode.steps} steps are taken and learned from: {folder}")
+        if self.name == "train":
+            checkpoint = folder / "checkpoints" / "last"
+            print(f"next: reach-grasp eval --checkpoint {checkpoint}")
         return 0
+
+
+def _place(status: EpisodeStatus, learner: LearnerStatus | None, wanted: int, steps: int) -> tuple[str, str, float]:
+    """Stage, detail and progress of the stage."""
+    from hilserl_interfaces.msg import Step
+
+    if status.mode == Step.MODE_TRAINING and status.policy_version:
+        return TRAINING, f"{status.steps} of {steps} steps", status.steps / steps
+    if learner is not None and learner.phase in ("pretraining", "warming_up"):
+        return IMITATION, f"{learner.phase.replace('_', ' ')} {learner.progress:.0%}", float(learner.progress)
+    if status.mode == Step.MODE_DEMONSTRATION and status.phase != status.WAITING:
+        taken, failures = status.successes, status.episodes_done - status.successes
+        return DEMONSTRATIONS, f"{taken} of {wanted} demonstrations, and {failures} failures", taken / max(wanted, 1)
+    return IMITATION, "the learner begins", 0.0
