@@ -33,7 +33,10 @@ SNAPSHOT = Snapshot(
     task="put the cube back, then press F5",
     fields=(("phase", "waits until you are ready"), ("drives", "nobody"), ("episode", "7, tick 0 of 100"), ("updates/s", "43")),
     waits="no progress for 0:14: waits for you",
-    problems=(Problem("follower", "servo 3: overload " + "x" * 99, True, 3.0), Problem("wrist_camera", "no frame", False, 65.0)),
+    problems=(
+        Problem("follower", "servo 3: overload " + "x" * 200, True, 3.0),
+        Problem("wrist_camera", "no frame", False, 65.0),
+    ),
     title="reach-grasp train  outputs/train",
     log="outputs/train/train.log",
 )  # fmt: skip
