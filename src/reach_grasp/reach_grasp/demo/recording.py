@@ -48,7 +48,7 @@ class Recording(Part):
                 detail, done = "starting the nodes", 0.0
                 if status is not None:
                     failures = status.episodes_done - status.successes
-                    detail, done = f"{status.successes} of {wanted}, and {failures} failures", status.successes / wanted
+                    detail, done = f"{status.successes} of {wanted}, {failures} failures", status.successes / wanted
                 left_s, waits = self.seconds_left("demonstrations", done), unrecorded(status, bags) if done >= 1.0 else ""
                 self.display.show(scene.snapshot(monitor, "demonstrations", detail, done, waits, left_s))
                 time.sleep(POLL_S)

@@ -14,7 +14,6 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -69,17 +68,18 @@ class Snapshot:
 
     def panel(self, width: int) -> Panel:
         """Everything for a terminal that is `width` columns wide."""
-        bar = ProgressBar(total=1.0, completed=min(max(self.progress, 0.0), 1.0), complete_style="cyan")
-        parts: list[RenderableType] = [self._head(), bar, Text(""), self._task(), Text(""), self._table(width)]
+        parts: list[RenderableType] = [self._head(), self._bar(width - 4), Text(""), self._task()]
+        if self.fields:
+            parts += [Text(""), self._table(width)]
         if self.waits:
             parts += [Text(""), Text(self.waits, style="yellow")]
         if self.problems:
             parts += [Text(""), self._problems()]
         return Panel(
             Group(*parts),
-            title=Text(f" {self.title} ", style="bold"),
+            title=Text(self.title, style="bold"),
             title_align="left",
-            subtitle=Text(f" Ctrl-C stops; log: {self.log} " if self.log else " Ctrl-C stops ", style="dim"),
+            subtitle=Text(f"Ctrl-C stops; log: {self.log}" if self.log else "Ctrl-C stops", style="dim"),
             subtitle_align="right",
             border_style=_BORDERS[self.turn],
             width=width,
@@ -92,6 +92,10 @@ class Snapshot:
         place = (f"stage {self.number} of {self.stages}  ", "dim")
         head.add_row(Text.assemble(place, (self.stage, "bold cyan")), Text(self.detail, style="bold"))
         return head
+
+    def _bar(self, width: int) -> Text:
+        done = round(width * min(max(self.progress, 0.0), 1.0))
+        return Text.assemble(("━" * done, "cyan"), ("─" * (width - done), "dim"))
 
     def _task(self) -> RenderableType:
         text = Text(f"{_MARKS[self.turn]}{self.task or 'nothing to do'}", style=_STYLES[self.turn])
@@ -164,7 +168,8 @@ class Display:
         if self._reader is not None and self._reader.poll(0):
             raise BrokenPipeError("nobody reads the output")
         if self._live is not None:
-            self._live.update(snapshot.panel(self._console.width), refresh=True)
+            # The cursor rests below the panel, where the ^C that a terminal echoes moves nothing.
+            self._live.update(Group(snapshot.panel(self._console.width), Text("")), refresh=True)
             return
         now = time.monotonic()
         for problem in snapshot.problems:

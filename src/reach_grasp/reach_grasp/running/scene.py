@@ -31,6 +31,7 @@ _PHASES = {
     EpisodeStatus.AWAITING_PERSON: "waits for your first move",
     EpisodeStatus.AWAITING_VERDICT: "waits for your verdict",
 }
+_JUDGED = (EpisodeStatus.RUNNING, EpisodeStatus.AWAITING_PERSON, EpisodeStatus.AWAITING_VERDICT)
 _YOURS = {
     EpisodeStatus.PAUSED: "resume, when you are ready",
     EpisodeStatus.AWAITING_READY: "get ready, and say so",
@@ -121,7 +122,7 @@ class Scene:
             ("phase", _PHASES.get(status.phase, "unknown")),
             ("drives", driver(status, monitor.sources())),
             ("episode", f"{status.episode + 1}, tick {status.index}{limit}"),
-            ("success seen", _probability(monitor)),
+            ("success seen", _probability(monitor) if status.phase in _JUDGED else "-"),
         ]
         if (rate := self._rate.add(status.steps)) is not None:
             fields.append(("ticks/s", f"{rate:.0f}"))

@@ -39,7 +39,7 @@ class Record(ShowSystem):
             check_running(process, monitor, log)
             if (status := monitor.episode) is None:
                 return scene.snapshot(monitor, STARTING, "the nodes", 0.0)
-            taken = f"{status.successes} of {wanted}, and {status.episodes_done - status.successes} failures"
+            taken = f"{status.successes} of {wanted}, {status.episodes_done - status.successes} failures"
             if status.successes >= wanted:
                 return scene.snapshot(monitor, stages[2], taken, 1.0, unrecorded(status, bags))
             return scene.snapshot(monitor, stages[1], taken, status.successes / wanted)

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reach_grasp.running.episodes import MODES
 from reach_grasp.systems import SYSTEMS
 from reach_grasp.verbs.system import ShowSystem
 
@@ -49,10 +50,9 @@ class Train(ShowSystem):
         def kept(monitor: Monitor) -> str:
             if monitor.episode is None:
                 return "nothing was done yet"
-            _, detail, _ = _place(monitor.episode, None, wanted, steps)
             waiting = monitor.episode.sequence - monitor.episode.acknowledged
             late = f"; {waiting} steps wait there until the learner has them" if waiting else ""
-            return f"{detail} are kept in {folder}{late}"
+            return f"{_taken(monitor.episode, wanted, steps)} are kept in {folder}{late}"
 
         monitor = self.follow(options, given, log, look, kept)
         print(f"{monitor.episode.steps} steps are taken and learned from: {folder}")
@@ -64,13 +64,17 @@ class Train(ShowSystem):
 
 def _place(status: EpisodeStatus, learner: LearnerStatus | None, wanted: int, steps: int) -> tuple[str, str, float]:
     """Stage, detail and progress of the stage."""
-    from hilserl_interfaces.msg import Step
-
-    if status.mode == Step.MODE_TRAINING and status.policy_version:
-        return TRAINING, f"{status.steps} of {steps} steps", status.steps / steps
+    if MODES[status.mode] == "training" and status.policy_version:
+        return TRAINING, _taken(status, wanted, steps), status.steps / steps
     if learner is not None and learner.phase in ("pretraining", "warming_up"):
         return IMITATION, f"{learner.phase.replace('_', ' ')} {learner.progress:.0%}", float(learner.progress)
-    if status.mode == Step.MODE_DEMONSTRATION and status.phase != status.WAITING:
-        taken, failures = status.successes, status.episodes_done - status.successes
-        return DEMONSTRATIONS, f"{taken} of {wanted} demonstrations, and {failures} failures", taken / max(wanted, 1)
+    if MODES[status.mode] == "demonstration" and status.phase != status.WAITING:
+        return DEMONSTRATIONS, _taken(status, wanted, steps), status.successes / max(wanted, 1)
     return IMITATION, "the learner begins", 0.0
+
+
+def _taken(status: EpisodeStatus, wanted: int, steps: int) -> str:
+    """What the actor has done in its mode."""
+    if MODES[status.mode] == "training":
+        return f"{status.steps} of {steps} steps"
+    return f"{status.successes} of {wanted} demonstrations, {status.episodes_done - status.successes} failures"
