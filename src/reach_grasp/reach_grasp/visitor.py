@@ -15,6 +15,7 @@ from rclpy.validate_namespace import validate_namespace
 
 from hilserl_ros.transport import use_udp
 from reach_grasp.errors import CommandError
+from reach_grasp.values import domain_of_environment
 
 _SPIN_S = 0.05
 
@@ -31,7 +32,7 @@ class Visitor:
             raise CommandError(f"'{namespace}' is no namespace: letters, digits, '_' and '/' make one") from error
         use_udp(os.environ)
         self._context, self._timeout_s = Context(), timeout_s
-        rclpy.init(context=self._context)
+        rclpy.init(context=self._context, domain_id=domain_of_environment())
         self.node = rclpy.create_node(f"{name}_{os.getpid()}", namespace=where, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)

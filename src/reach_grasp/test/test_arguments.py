@@ -127,6 +127,12 @@ WRONG = [
     ("release --port nowhere --yes", "nowhere"),
     ("release --port file --yes", "file"),
     ("release --port empty --yes", "empty"),
+    ("doctor --namespace 2-arms", "--namespace is '2-arms', allowed are names"),
+    ("estop --namespace 2-arms", "'2-arms' is no namespace"),
+    ("emulate-station", "emulate-station needs --folder"),
+    ("emulate-station --folder file", "--folder is 'file', but file is a file"),
+    ("emulate-station --folder new --port 65536", f"--port is 65536, {WHOLE} 0 to 65535"),
+    ("emulate-station --folder new --set servo", "servo"),
     ("emulate-bus --faults lost=x", "lost"),
     ("emulate-bus --baud -1", f"--baud is -1, {WHOLE} 0"),
     ("emulate-bus --port empty", "empty"),
@@ -152,8 +158,8 @@ def test_check_dataset_names_what_is_wrong(place, capsys):
 
 def test_a_domain_that_is_no_number_is_one_sentence(place, capsys, monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", "mine")
-    for verb in ("train", "record", "demo"):
-        assert main([verb, *(["--output", "new"] if verb == "demo" else ["--run", "new"])]) == 2
+    for words in (["train", "--run", "new"], ["record", "--run", "new"], ["demo", "--output", "new"], ["estop"]):
+        assert main(words) == 2
         assert capsys.readouterr().err == "reach-grasp: ROS_DOMAIN_ID is 'mine', allowed is a whole number from 0 to 232\n"
 
 

@@ -7,6 +7,8 @@ import argparse
 import json
 from dataclasses import asdict
 
+from reach_grasp.values import namespace
+
 _KINDS = ("follower", "leader")
 _CAMERAS = "Numbers, devices, addresses of streams or video files, such as 0, /dev/video2 or http://127.0.0.1:8080/wrist."
 
@@ -25,7 +27,7 @@ class Doctor:
             add(f"--{kind}-id", default=kind, metavar="NAME", help=f"Name of its calibration. Default: {kind}.")
         add("--cameras", nargs="+", default=[], metavar="CAMERA", help=_CAMERAS)
         add("--learner", nargs="?", const="", metavar="HOST", help="A learner must be there; HOST: on this machine.")
-        add("--namespace", default="", help="That of the nodes.")
+        add("--namespace", type=namespace, default="", help="That of the nodes.")
         add("--json", action="store_true", help="Print the findings as JSON.")
 
     def run(self, options: argparse.Namespace) -> int:

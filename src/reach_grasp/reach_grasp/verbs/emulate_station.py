@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reach_grasp.errors import CommandError
+from reach_grasp.values import SEEDS, folder_to_write, number
 
 if TYPE_CHECKING:
     from so101_sim.station.twin import Twin
@@ -32,9 +33,26 @@ class EmulateStation:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
         add = parser.add_argument
-        add("--folder", type=Path, required=True, metavar="DIR", help="Where its devices, station.yaml and twin.json appear.")
-        add("--seed", type=int, default=0, help="Draws the looks, the light, what lies about and how the servos are mounted.")
-        add("--port", type=int, default=0, metavar="PORT", help="Of the camera streams on 127.0.0.1. Default: a free one.")
+        add(
+            "--folder",
+            type=folder_to_write,
+            required=True,
+            metavar="DIR",
+            help="Where its devices, station.yaml and twin.json appear.",
+        )
+        add(
+            "--seed",
+            type=number(int, *SEEDS),
+            default=0,
+            help="Draws the looks, the light, what lies about and how the servos are mounted.",
+        )
+        add(
+            "--port",
+            type=number(int, 0, 65535),
+            default=0,
+            metavar="PORT",
+            help="Of the camera streams on 127.0.0.1. Default: a free one.",
+        )
         add("--follower-id", default="my_arm", metavar="NAME", help="Its calibration, as station.yaml names it.")
         add("--leader-id", default="my_leader", metavar="NAME", help="Its calibration, as station.yaml names it.")
         add(
@@ -55,8 +73,6 @@ class EmulateStation:
         from so101_sim.station.settings import parse_settings
         from so101_sim.station.twin import Twin
 
-        if not 0 <= options.port <= 65535 or options.seed < 0:
-            raise CommandError(f"--port {options.port} --seed {options.seed}: a port is 0 to 65535, a seed not below 0")
         stop = _stop_signal()
         try:
             settings = parse_settings(options.set, options.seed)
@@ -83,8 +99,8 @@ class EmulateStation:
 
 def _stop_signal() -> threading.Event:
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, lambda *_: stop.set())
     return stop
 
 
