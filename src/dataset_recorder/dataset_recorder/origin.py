@@ -12,6 +12,7 @@ import numpy as np
 
 from dataset_recorder.convert.bag import find_bags
 from dataset_recorder.dataset import Dataset, DatasetError, Episode, column, episode_rows, read_json
+from hilserl_core.task import TaskError, TaskSpec
 
 CONVERSION = "meta/conversion.json"  # the report of `reach-grasp convert`
 LABELS = "meta/labels.csv"  # the table a dataset was labelled with
@@ -38,6 +39,16 @@ def origins(dataset: Dataset) -> dict[int, Origin]:
     if missing:
         raise DatasetError(f"{path} does not name the bag of episode {missing[0]}: convert the bags again")
     return found
+
+
+def recorded_task(root: Path) -> TaskSpec | None:
+    """The task under which a dataset's steps were recorded; None where the dataset does not say. Raises DatasetError."""
+    if not (path := root / CONVERSION).is_file() or not (values := read_json(path).get("task")):
+        return None
+    try:
+        return TaskSpec.from_dict(values)
+    except (TaskError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{path} names a task that cannot be: {error}; convert the bags again") from error
 
 
 def bags_of(dataset: Dataset, places: Sequence[Path] = ()) -> dict[int, Path]:

@@ -56,8 +56,24 @@ def add_task_option(parser: argparse.ArgumentParser) -> None:
         "--task",
         type=Path,
         action="append",
-        help="Parameter files with the task, later ones count more. Default: as in simulation.",
+        help="Parameter files with the task, later ones count more. Default: the task that the dataset was recorded with, else "
+        "the simulation's.",
     )
+
+
+def task_of_dataset(root: Path, files: Sequence[Path] | None) -> TaskSpec:
+    """The task of parameter files; where none is given, the one that the dataset was recorded with, else the simulation's.
+
+    Raises CommandError.
+    """
+    from dataset_recorder.dataset import DatasetError
+    from dataset_recorder.origin import recorded_task
+
+    try:
+        recorded = None if files else recorded_task(root)
+    except DatasetError as error:
+        raise CommandError(str(error)) from error
+    return recorded or task_of(files)
 
 
 def task_of(files: Sequence[Path] | None) -> TaskSpec:

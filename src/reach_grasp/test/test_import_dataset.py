@@ -8,13 +8,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rclpy.serialization import deserialize_message
 
 from benchmarks.datasets import as_v21
 from dataset_recorder.convert.writer import DatasetSpec, DatasetWriter
 from dataset_recorder.origin import LABELS
 from hilserl_core.kinematics import Kinematics
 from hilserl_core.step import Mode
+from hilserl_core.step_log import StepLog
 from hilserl_core.task import TaskSpec
+from hilserl_interfaces.msg import Step as StepMessage
 from hilserl_learner.intake import Intake
 from reach_grasp import demonstrations
 from reach_grasp.command import main
@@ -27,7 +30,7 @@ TASK = TaskSpec(camera_sizes=(64, 64), crops=(0, 0, 64, 64), image_size=64)
 REWARDS = {0: [0, 0, 0, 1, 1, 1], 1: [0, 0, 0, 0], 2: [0, 0, 0, 0, 1]}
 
 
-def make(root, fps=10, labelled=False, source="steps", **changed):
+def make(root, fps=10, labelled=False, source="steps", report=None, **changed):
     """Three episodes, the second without success; frame k of an episode is grey 20 + 30 k."""
     writer = DatasetWriter(DatasetSpec(root, fps, "grasp", "so101"))
     for episode, rewards in REWARDS.items():
@@ -41,7 +44,7 @@ def make(root, fps=10, labelled=False, source="steps", **changed):
                 "next.reward": np.array(rewards, np.float32),
             } | changed
             rows.rows({key: value[:count] for key, value in columns.items()}, report={"source": source, "bag": "x"})
-    writer.finish(len(REWARDS), {})
+    writer.finish(len(REWARDS), report or {})
     if labelled:
         (root / LABELS).write_text("")
     return root
@@ -69,6 +72,18 @@ def test_successful_episodes_become_demonstrations_that_end_with_their_success(t
         assert step.state[0] == step.index
         assert step.images["wrist"].mean() == pytest.approx(20 + 30 * step.index, abs=2)
     np.testing.assert_array_equal(first[0].action, np.full(4, 0.5, np.float32))
+
+
+def test_the_task_is_the_one_that_the_dataset_was_recorded_with(tmp_path, capsys):
+    """A station's task is not the simulation's, and nobody should have to say which it was."""
+    report = {"task": TASK.as_dict()}
+    assert main(["import-dataset", str(make(tmp_path / "set", report=report)), "--run", str(tmp_path / "run")]) == 0
+    payloads = [payload for _, payload in StepLog(tmp_path / "run/demonstrations").records()]
+    assert {deserialize_message(payload, StepMessage).task_digest for payload in payloads} == {TASK.digest()}
+    report["task"]["wings"] = 2
+    damaged = make(tmp_path / "damaged", report=report)
+    assert main(["import-dataset", str(damaged), "--run", str(tmp_path / "other")]) == 2
+    assert "conversion.json names a task that cannot be" in capsys.readouterr().err
 
 
 def test_labels_are_about_the_image_they_stand_beside(tmp_path):

@@ -77,8 +77,8 @@ def convert(paths: Sequence[Path], options: Options, progress: Progress | None =
         raise ConversionError(f"the bags hold no episode to convert: modes wanted are {wanted}, episodes left out: {found}")
     mapping = options.mapping
     fps = options.fps or (mapping.fps if mapping else fps_of(episodes))
-    told = next((item.task.name for item in episodes if isinstance(item, StepEpisode) and item.task is not None), None)
-    task = options.task or (mapping.task if mapping else told or TaskSpec().name)
+    told = next((item.task for item in episodes if isinstance(item, StepEpisode) and item.task is not None), None)
+    task = options.task or (mapping.task if mapping else (told or TaskSpec()).name)
     plan = {"bags": identities, "modes": [int(mode) for mode in options.modes], "mapping": repr(mapping)}
     robot = mapping.robot_type if mapping else options.robot_type
     writer = DatasetWriter(DatasetSpec(options.root, fps, task, robot, plan), progress.frames)
@@ -86,7 +86,8 @@ def convert(paths: Sequence[Path], options: Options, progress: Progress | None =
     total, left = sum(item.length for item in episodes), sum(episodes[index].length for index in pending)
     progress.begin(total, total - left)
     _write(writer, episodes, pending, options.workers or os.cpu_count() or 1)
-    writer.finish(len(episodes), {"repo_id": options.repo_id, "fps": fps, "left_out": skipped})
+    recorded = {"task": told.as_dict()} if told is not None else {}
+    writer.finish(len(episodes), {"repo_id": options.repo_id, "fps": fps, **recorded, "left_out": skipped})
     reports = [item.report for item in episodes]
     return Result(
         root=options.root,

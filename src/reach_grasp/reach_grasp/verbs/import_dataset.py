@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reach_grasp.errors import CommandError
 from reach_grasp.joint_units import RADIANS, UNITS
-from reach_grasp.task_files import add_task_option, task_of
+from reach_grasp.task_files import add_task_option, task_of_dataset
 from reach_grasp.values import folder_to_write
 
 
@@ -50,7 +50,8 @@ class ImportDataset:
         from reward_classifier_node.artifact import read_artifact
         from reward_classifier_node.errors import ClassifierError
 
-        task, run = task_of(options.task), options.run.expanduser()
+        dataset, run = options.dataset.expanduser(), options.run.expanduser()
+        task = task_of_dataset(dataset, options.task)
         try:
             artifact = read_artifact(options.artifact.expanduser(), task) if options.artifact else None
         except ClassifierError as error:
@@ -61,7 +62,7 @@ class ImportDataset:
             def show(done: int, total: int) -> None:
                 bars.update(bar, completed=done, total=total)
 
-            facts = import_dataset(options.dataset.expanduser(), run, task, artifact, show, options.joint_units)
+            facts = import_dataset(dataset, run, task, artifact, show, options.joint_units)
         print(f"{facts.episodes} demonstrations, {facts.steps} steps: {run}; {facts.failed} episodes without success left out")
         print(f"next: reach-grasp train --run {run} --demonstrations {facts.episodes}")
         return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reach_grasp.errors import CommandError
-from reach_grasp.task_files import add_task_option, config_file, task_of
+from reach_grasp.task_files import add_task_option, config_file, task_of_dataset
 from reach_grasp.values import folder_to_write
 
 
@@ -40,7 +40,7 @@ class TrainClassifier:
 
         try:
             settings = ClassifierSettings.from_file(options.config or config_file("reward_classifier"))
-            task = task_of(options.task)
+            task = task_of_dataset(options.dataset, options.task)
             with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[loss]}")) as bars:
                 shown: dict[str, Any] = {}
 
