@@ -22,6 +22,8 @@ setup(
         "console_scripts": [
             "sim_node = so101_sim.sim_node:main",
             "operator_node = so101_sim.operator_node:main",
+            "twin_node = so101_sim.twin_node:main",
+            "hand_node = so101_sim.hand_node:main",
         ]
     },
 )

@@ -42,6 +42,8 @@ LIGHT = [
     "so101_driver.camera_node",
     "so101_driver.gamepad_node",
     "so101_sim.bus.emulator",
+    "so101_sim.twin_node",
+    "so101_sim.hand_node",
     "dataset_recorder.convert.conversion",
     "dataset_recorder.edit",
     "dataset_recorder.check",
@@ -79,6 +81,19 @@ def test_a_package_imports_only_what_is_below_it(package):
 @pytest.mark.parametrize("package", ["hilserl_core", "so101_description"])
 def test_the_core_knows_no_ros(package):
     assert not {f"{file.name} imports {name}" for file in files_of(package) for name in imports(file) if name in ROS}
+
+
+@pytest.mark.parametrize("topic", ["twin/cube_seen", "twin/arm_seen", "twin/truth"])
+def test_no_node_of_the_product_knows_what_only_the_twin_knows(topic):
+    """The scripted hand sees what a person sees, and measurements know the truth; neither helps the robot."""
+    readers = {
+        file.name
+        for package in OURS - {"hilserl_interfaces", "reach_grasp"}
+        for file in files_of(package)
+        if topic in file.read_text()
+    }
+    assert readers == ({"twin_node.py"} if topic == "twin/truth" else {"twin_node.py", "hand_node.py"})
+    assert not {file.name for file in files_of("reach_grasp") if topic.endswith("_seen") and topic in file.read_text()}
 
 
 def test_what_only_moves_data_loads_no_learning():

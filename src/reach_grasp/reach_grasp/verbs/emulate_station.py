@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
+import subprocess
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +59,14 @@ class EmulateStation:
         add("--follower-id", default="my_arm", metavar="NAME", help="Its calibration, as station.yaml names it.")
         add("--leader-id", default="my_leader", metavar="NAME", help="Its calibration, as station.yaml names it.")
         add(
+            "--hand",
+            choices=("none", "scripted"),
+            default="none",
+            help="scripted: a person who puts the cube back, shows the task with the leader, helps and judges with keys.",
+        )
+        add("--hand-config", type=Path, metavar="FILE", help="ROS parameters of the nodes hand and twin: person.*, hand.*.")
+        add("--truth", action="store_true", help="Publish what is true in its world on twin/truth, for measurements.")
+        add(
             "--set",
             action="append",
             default=[],
@@ -88,13 +99,43 @@ class EmulateStation:
                 addresses = {name: cameras.address(name) for name in settings.cameras()}
                 names = options.follower_id, options.leader_id
                 devices = write_station(folder, addresses, settings, names)
-                take_precedence()  # a real servo waits for nobody
-                print("\n".join(f"{real} -> {ours}" for real, ours in devices.items()), flush=True)
-                figures = _watch(twin, folder, stop)
+                with _nodes(options, folder, twin.state.path):
+                    take_precedence()  # a real servo waits for nobody
+                    print("\n".join(f"{real} -> {ours}" for real, ours in devices.items()), flush=True)
+                    figures = _watch(twin, folder, stop)
         except (OSError, ValueError) as error:
             raise CommandError(str(error)) from error
         print(figures)
         return 0
+
+
+@contextmanager
+def _nodes(options: argparse.Namespace, folder: Path, state: str) -> Iterator[None]:
+    """The nodes that were asked for, until the end; they write into `nodes.log`. A guard starts one again that ends."""
+    from reach_grasp.process import guarded
+    from reach_grasp.specs import NodeSpec
+
+    files = (options.hand_config.expanduser().absolute(),) if options.hand_config else ()
+    specs = []
+    if options.truth or options.hand == "scripted":
+        values = {"state": state, "seed": options.seed}
+        specs.append(NodeSpec("so101_sim", "twin_node", "twin", parameters=values, parameter_files=files, respawn=True))
+    if options.hand == "scripted":
+        values = {"hands": str(folder / "hand"), "seed": options.seed}
+        specs.append(NodeSpec("so101_sim", "hand_node", "hand", parameters=values, parameter_files=files, respawn=True))
+    processes: list[subprocess.Popen] = []
+    try:
+        with (folder / "nodes.log").open("wb") as log:
+            for spec in specs:
+                command = guarded(spec, os.getpid(), folder)
+                streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+                processes.append(subprocess.Popen(command, **streams, start_new_session=True))
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
 
 
 def _stop_signal() -> threading.Event:

@@ -86,7 +86,7 @@ class ArmSettings:
 
     zero_spread_counts: int = described(1500, "How far the middle of a joint is off its servo's.", minimum=0, maximum=1900)
     adapter_latency_s: float = described(0.001, "What the USB adapter adds to an answer.", minimum=0.0, maximum=0.1)
-    hand_velocity_rad_s: float = described(2.5, "How fast a hand moves a joint at most.", minimum=0.1, maximum=20.0)
+    hand_velocity_rad_s: float = described(5.0, "How fast a hand moves a joint at most.", minimum=0.1, maximum=20.0)
 
     def __post_init__(self) -> None:
         tidy(self, "arm", StationError)

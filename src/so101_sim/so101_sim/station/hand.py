@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A scripted person beside the station: knows what a person sees, and has hands for the leader, the cube and the keys."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+
+from hilserl_core.action import Controller
+from hilserl_core.fields import described, tidy
+from hilserl_core.kinematics import Kinematics
+from hilserl_core.step import Mode
+from hilserl_core.task import TaskSpec
+from so101_sim.config import WorldConfig
+from so101_sim.operator import Attempt, OperatorConfig, ScriptedOperator, Stage
+from so101_sim.station.settings import StationError
+
+_NEAR_RAD = 0.15  # a leader that is so near to the robot has come to it
+_PATIENCE_S = 8.0  # and if it never does, the person tries all the same
+_AGAIN_S = 3.0  # what did not help is done again
+_SHARPENING = 0.35  # share of a new look in what the person believes
+_MOVED_M = 0.03  # a cube so far from where it was believed has been moved
+_STILL_M = 0.004  # a gripper that moved less than this between two looks stands
+_SAG = 0.2  # share of a new look in how far the robot is believed to hang off the leader
+_MOST_SAG_M = 0.02
+_WORLD = WorldConfig()
+
+
+class Phase(Enum):
+    """What the person takes from the status on the screen."""
+
+    SET_OUT = "set out"  # the robot is reset: time to put the cube back
+    READY = "ready"  # it waits for the person to be ready
+    ACTING = "acting"  # an episode runs, or waits for the person's first motion
+    VERDICT = "verdict"  # it waits for success or failure
+    APART = "apart"  # nothing that concerns the person
+
+
+@dataclass(frozen=True)
+class HandConfig:
+    """How the person behaves: parameters `hand.<field>`. Pairs are lowest and highest. All values are assumptions."""
+
+    cube_x_m: tuple[float, ...] = described(_WORLD.cube_x_m, "Where the cube is put, x in the base frame.")
+    cube_y_m: tuple[float, ...] = described(_WORLD.cube_y_m, "Where the cube is put, y in the base frame.")
+    cube_yaw_rad: tuple[float, ...] = described(_WORLD.cube_yaw_rad, "How the cube is turned about the vertical.")
+    reset_s: float = described(1.5, "How long it takes to put the cube back.", minimum=0.0, maximum=60.0)
+    judge_s: float = described(0.4, "How long the cube must look held before success is said.", minimum=0.0, maximum=10.0)
+    overrule_s: float = described(
+        1.5, "In training success is said only this much later, where nobody else has; negative: never.", maximum=60.0
+    )
+    ready_key: str = described("KEY_F5", "Key that says: ready.")
+    success_key: str = described("KEY_F9", "Key that says: success.")
+    failure_key: str = described("KEY_F10", "Key that says: failure.")
+
+    def __post_init__(self) -> None:
+        tidy(self, "hand", StationError)
+        for name, value in vars(self).items():
+            if isinstance(value, tuple) and (len(value) != 2 or value[0] > value[1]):
+                raise StationError(f"hand.{name} is {list(value)}, expected the lowest and the highest value")
+
+
+@dataclass(frozen=True)
+class Status:
+    """The status on the screen. episode: which one. number: how many of its mode were before. success: said already."""
+
+    phase: Phase
+    mode: Mode
+    episode: tuple[str, int]
+    number: int
+    success: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the eyes see, late. cube: position (3,) m and quaternion x y z w (4,), imprecise. arm: the robot's, (6,) rad."""
+
+    cube: tuple[np.ndarray, np.ndarray]
+    arm: np.ndarray
+
+
+class Hands(Protocol):
+    """What the person can do; `channel.RemoteHands` is one."""
+
+    def feel(self) -> Mapping[str, Mapping[str, float]]:
+        """Joints of both arms [rad], by arm and name."""
+
+    def hold(self, arm: str, joints: Mapping[str, float]) -> object:
+        """Take joints of an arm and move each there [rad]."""
+
+    def release(self, arm: str) -> None:
+        """Let an arm go."""
+
+    def place_cube(self, x: float, y: float, yaw: float) -> None:
+        """Put the cube on the table [m, m, rad]."""
+
+    def press(self, key: str) -> None:
+        """Press a key."""
+
+
+class Eyes:
+    """What the person believes of what they see: looks are imprecise, so they are put together."""
+
+    def __init__(self, kinematics: Kinematics) -> None:
+        self._kinematics = kinematics
+        self.cube: tuple[np.ndarray, np.ndarray] | None = None
+        self.arm = np.zeros(len(kinematics.joints))
+        self._grippers: deque[float] = deque(maxlen=4)
+
+    def take(self, look: Look) -> None:
+        """Another look."""
+        position, turn = look.cube
+        if self.cube is not None and np.linalg.norm(position - self.cube[0]) < _MOVED_M:
+            before, turned = self.cube
+            position = before + _SHARPENING * (position - before)
+            turn = turned + _SHARPENING * (turn * np.sign(turn @ turned or 1.0) - turned)
+            turn = turn / np.linalg.norm(turn)
+        self.cube, self.arm = (position, turn), look.arm
+        self._grippers.append(float(look.arm[-1]))
+
+    def held(self) -> bool:
+        """Whether the cube looks held: the jaws stand still around it, as far apart as it is wide."""
+        grippers = list(self._grippers)
+        if self.cube is None or len(grippers) < 4 or not 0.03 < grippers[-1] < 0.22:
+            return False
+        pose = self._kinematics.forward(self.arm)
+        between = pose.position + 0.0125 * pose.rotation[:, 0]
+        steady = max(grippers) - min(grippers) < 0.012
+        return steady and float(np.linalg.norm(self.cube[0] - between)) < 0.022
+
+
+class Hand:
+    """Call `step` ten times a second or so. The same seed and the same sights give the same person."""
+
+    def __init__(
+        self, config: HandConfig, person: OperatorConfig, task: TaskSpec, kinematics: Kinematics, hands: Hands, seed: int = 0
+    ) -> None:
+        self.config, self.task = config, task
+        self.eyes = Eyes(kinematics)
+        self.operator = ScriptedOperator(person, task, kinematics, seed)
+        self._kinematics, self._hands = kinematics, hands
+        self._controller = Controller(task, kinematics)
+        self._rng = np.random.default_rng([seed, 75])
+        self._phase = Phase.APART
+        self._episode: tuple[str, int] | None = None
+        self._begin_round(0.0)
+
+    def _begin_round(self, now_s: float) -> None:
+        self._since_s, self._placed_s, self._pressed_s = now_s, None, -math.inf
+        self._holds = False
+        self._begun = False
+        self._verdict = ""
+        self._believed = False  # that the cube is held
+        self._held_s: float | None = None
+        self._ticks = 0
+        self._sag = np.zeros(3)
+        self._reached: deque[np.ndarray] = deque(maxlen=3)  # where the leader's gripper was
+
+    def step(self, now_s: float, status: Status, look: Look | None) -> None:
+        """Look, and do what there is to do. Raises what the hands raise."""
+        if look is not None:
+            self.eyes.take(look)
+        setting_out = status.phase in (Phase.SET_OUT, Phase.READY)
+        new = status.episode != self._episode if status.phase is Phase.ACTING else setting_out and self._begun
+        if new or (setting_out and self._phase not in (Phase.SET_OUT, Phase.READY)):
+            self._let_go()
+            self._begin_round(now_s)
+        self._phase = status.phase
+        if setting_out:
+            self._set_out(now_s, status)
+        elif self.eyes.cube is None or status.phase is Phase.APART:
+            self._let_go()
+        elif status.phase is Phase.VERDICT:
+            self._judge_at_the_end(now_s)
+        else:
+            self._attend(now_s, status)
+
+    # Between episodes -------------------------------------------------------------------------------------------------
+
+    def _set_out(self, now_s: float, status: Status) -> None:
+        self._let_go()
+        if self._placed_s is None and now_s - self._since_s >= self.config.reset_s:
+            self._place()
+            self._placed_s = now_s
+        elif status.phase is Phase.READY and self._placed_s is not None and now_s - self._pressed_s > _AGAIN_S:
+            if now_s - self._placed_s < _PATIENCE_S and not self._leader_has_come():
+                return
+            self._press(now_s, self.config.ready_key)
+
+    def _place(self) -> None:
+        config = self.config
+        gripper = self._kinematics.forward(self.eyes.arm).position
+        for _ in range(100):
+            x, y = self._rng.uniform(*config.cube_x_m), self._rng.uniform(*config.cube_y_m)
+            if gripper[2] > 0.08 or math.hypot(x - gripper[0], y - gripper[1]) > 0.05:
+                break
+        self._hands.place_cube(float(x), float(y), float(self._rng.uniform(*config.cube_yaw_rad)))
+
+    def _leader(self) -> np.ndarray:
+        felt = self._hands.feel()["leader"]
+        return np.array([felt[joint] for joint in self.task.joints])
+
+    def _leader_has_come(self) -> bool:
+        return bool(np.abs(self._leader() - self.eyes.arm).max() < _NEAR_RAD)
+
+    # In an episode ----------------------------------------------------------------------------------------------------
+
+    def _attend(self, now_s: float, status: Status) -> None:
+        operator = self.operator
+        if not self._begun:
+            self._begun, self._episode, self._since_s = True, status.episode, now_s
+            operator.begin(status.mode, status.number)
+        self._watch(now_s)
+        self._ticks += 1
+        if status.mode is Mode.DEMONSTRATION:
+            self._demonstrate(now_s)
+        elif status.mode is Mode.TRAINING:
+            self._help(now_s, status)
+        elif self._believed and not self._verdict:
+            self._say(now_s, "success")
+
+    def _watch(self, now_s: float) -> None:
+        if not self.eyes.held():
+            self._held_s = None
+        elif self._held_s is None:
+            self._held_s = now_s
+        self._believed |= self._held_s is not None and now_s - self._held_s >= self.config.judge_s
+
+    def _demonstrate(self, now_s: float) -> None:
+        operator = self.operator
+        if self._verdict:
+            return  # both hands keep still until it is over
+        if not self._holds and not (self._leader_has_come() or now_s - self._since_s > _PATIENCE_S):
+            return
+        if operator.attempt is not Attempt.RELEASE and self._believed:
+            self._say(now_s, "success")
+            return
+        self._drive()
+        released = operator.attempt is Attempt.RELEASE and self._ticks > operator.config.failure_ticks
+        if released or operator.gives_up(self.eyes.cube):
+            self._say(now_s, "failure")
+
+    def _help(self, now_s: float, status: Status) -> None:
+        operator, config = self.operator, self.config
+        if self._verdict or status.success:
+            self._let_go()
+            return
+        self._drive()
+        overdue = self._held_s is not None and 0.0 <= config.overrule_s <= now_s - self._held_s - config.judge_s
+        if self._believed and overdue:
+            self._say(now_s, "success")
+        elif operator.gives_up(self.eyes.cube):
+            self._say(now_s, "failure")
+
+    def _drive(self) -> None:
+        """Move the leader as the operator would move the robot; keep hands off where they would."""
+        leader = self._leader()
+        joints = leader.copy() if self._holds or self.operator.mode is Mode.DEMONSTRATION else self.eyes.arm.copy()
+        if self.operator.stage is Stage.CLOSE:
+            joints[-1] = self.eyes.arm[-1]  # whether the jaws closed on something only the robot's show
+        self._compare(leader)
+        position, turn = self.eyes.cube
+        aim = position - np.append(self._sag[:2], 0.0)
+        active, action = self.operator.act(joints, (aim, turn), self._believed)
+        if not active:
+            self._let_go()
+            return
+        if not self._holds:
+            self._holds = True
+            self._controller.latch(leader)
+        targets = self._controller.command(action, leader).joints
+        self._hands.hold("leader", dict(zip(self.task.joints, targets.tolist(), strict=True)))
+
+    def _compare(self, leader: np.ndarray) -> None:
+        """How far the robot hangs off where the leader is: seen while both stand still, and then allowed for."""
+        reached = self._kinematics.forward(leader).position
+        self._reached.append(reached)
+        if len(self._reached) == 3 and max(np.linalg.norm(before - reached) for before in self._reached) < _STILL_M:
+            seen = self._kinematics.forward(self.eyes.arm).position - reached
+            self._sag = np.clip(self._sag + _SAG * (seen - self._sag), -_MOST_SAG_M, _MOST_SAG_M)
+
+    def _judge_at_the_end(self, now_s: float) -> None:
+        self._watch(now_s)
+        if self._phase is Phase.VERDICT and now_s - self._pressed_s > _AGAIN_S:
+            self._press(now_s, self.config.success_key if self._held_s is not None else self.config.failure_key)
+
+    def _say(self, now_s: float, verdict: str) -> None:
+        self._verdict = verdict
+        self._press(now_s, self.config.success_key if verdict == "success" else self.config.failure_key)
+        if self.operator.mode is not Mode.DEMONSTRATION:
+            self._let_go()
+
+    def _press(self, now_s: float, key: str) -> None:
+        self._pressed_s = now_s
+        self._hands.press(key)
+
+    def _let_go(self) -> None:
+        if self._holds:
+            self._holds = False
+            self._hands.release("leader")
