@@ -30,10 +30,12 @@ def labels_from_bags(
     dataset = open_dataset(root)
     places = bags_of(dataset, bags)
     labels: dict[int, EpisodeLabels] = {}
+    messages = 0
     for path, group in groupby(dataset.episodes, lambda episode: places[episode.index]):
         progress(path)
         with Bag(path) as bag:
             said = said_in(bag, source)
+        messages += len(said.stamps)
         for episode in group:
             seen = _seen_ns(dataset, episode)
             if source == "events":
@@ -41,6 +43,8 @@ def labels_from_bags(
             else:
                 shown = _by_frames(said, seen, dataset.fps, path, episode.index)
             labels[episode.index] = EpisodeLabels.of_frames(episode.index, shown)
+    if not messages:
+        raise LabelError(f"no bag of {root} holds a word of {source}: label from another source, or by a table")
     return LabelTable(f"{source} of the bags", labels)
 
 

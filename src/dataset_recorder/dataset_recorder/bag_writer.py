@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from backports import zstd
 from rosbags.interfaces import Connection, Qos
@@ -22,7 +24,7 @@ from dataset_recorder.errors import RecordingError
 from dataset_recorder.types import typestore_for
 
 UNFINISHED = "unfinished.json"
-"""Beside the MCAP file while it is written: what only metadata.yaml would know, for `repair`."""
+"""Beside the MCAP file while it is written, and locked: what only metadata.yaml would know, for `repair`."""
 RESERVE = "reserve"
 """Beside it too: space that is given back when the bag ends, so that its index fits onto a disk that is full."""
 _RESERVE_BYTES = 1_000_000  # the index of an episode of three minutes with two raw cameras
@@ -64,6 +66,7 @@ class BagWriter:
         """Create the bag folder. Raises RecordingError when it exists, cannot be written, or a type is not known."""
         self.folder = Path(folder)
         self.messages = 0
+        self._lock: IO[str] | None = None
         self.topics = frozenset(topic.name for topic in topics)
         stores = {topic.type: typestore_for(topic.type) for topic in topics}
         self._writer = _Writer(self._free(self.folder), version=9, storage_plugin=StoragePlugin.MCAP)
@@ -82,6 +85,8 @@ class BagWriter:
             }
             self._note = self.folder / UNFINISHED
             self._note.write_text(json.dumps({"custom_data": dict(custom_data)}))
+            self._lock = self._note.open()  # the system drops it with the process
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with (self.folder / RESERVE).open("wb") as reserve:
                 os.posix_fallocate(reserve.fileno(), 0, _RESERVE_BYTES)
             if topics:  # on disk before the first message, so that a bag killed at once is one, if an empty one
@@ -129,6 +134,7 @@ class BagWriter:
         except OSError as error:
             raise self._lost(error) from error
         self._note.unlink(missing_ok=True)
+        self._unlock()
 
     def abort(self) -> None:
         """Stop without an index, as a kill would; `repair` makes a bag of it."""
@@ -136,6 +142,12 @@ class BagWriter:
             self._writer.abort()
         except OSError:  # what is buffered does not fit onto the disk
             self._storage.bio.raw.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _lost(self, error: OSError) -> RecordingError:
         return RecordingError(f"recording into {self.folder} ended: {_reason(error)}; what was flushed before is kept")

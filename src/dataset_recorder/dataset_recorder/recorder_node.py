@@ -25,6 +25,7 @@ from dataset_recorder.errors import RecordingError
 from dataset_recorder.graph import has_header, header_ns, message_class, noted, publishers, widest
 from dataset_recorder.receipts import Receipts
 from dataset_recorder.recording import Recording
+from dataset_recorder.repair import repair_unfinished
 from dataset_recorder.settings import RecorderParameters
 from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Step, StepAck
 from hilserl_ros import qos
@@ -73,7 +74,7 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
     # Lifecycle --------------------------------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """The folder is there and can be written."""
+        """The folder is there and can be written, and every bag in it is closed."""
         folder = Path(self.params.folder).expanduser()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +84,7 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
         except OSError as error:
             self.get_logger().error(f"cannot record into {folder}: {error.strerror}; name another one in `folder`")
             return TransitionCallbackReturn.FAILURE
+        repair_unfinished(folder, self.get_logger().info, self.get_logger().error)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -7,6 +7,7 @@ is cut off the file is kept beside it.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import itertools
 import json
@@ -15,7 +16,7 @@ import shutil
 import struct
 from binascii import crc32
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +67,7 @@ def repair(folder: Path, keep: bool = True) -> Repaired:
     if not files:
         raise RecordingError(f"{folder} holds 0 MCAP files and no other storage of a bag: is it the folder of a bag?")
     metadata, note = folder / "metadata.yaml", folder / UNFINISHED
+    _check_abandoned(note)
     try:
         (folder / RESERVE).unlink(missing_ok=True)
         count = _readable(folder) if metadata.is_file() else None
@@ -81,6 +83,24 @@ def repair(folder: Path, keep: bool = True) -> Repaired:
     except (OSError, ValueError, LookupError, struct.error, yaml.YAMLError) as error:
         raise RecordingError(f"{folder} cannot be mended: {error}") from error
     return found
+
+
+def repair_unfinished(folder: Path, say: Callable[[str], None], complain: Callable[[str], None]) -> None:
+    """Close the bags below a folder that a recorder left open: who counts on closed bags would wait for ever."""
+    for note in sorted(folder.rglob(UNFINISHED)):
+        try:
+            say(f"{note.parent} was left open: it is repaired and holds {repair(note.parent).messages} messages")
+        except RecordingError as error:
+            complain(str(error))
+
+
+def _check_abandoned(note: Path) -> None:
+    """Raise RecordingError while a recorder still writes the bag of this note."""
+    with suppress(FileNotFoundError), note.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RecordingError(f"{note.parent} is being recorded: repair it when its recorder has ended") from None
 
 
 def _mended(path: Path, metadata: Path, note: Path, keep: bool) -> Repaired:

@@ -81,7 +81,6 @@ def test_the_recorded_reward_says_success_when_it_is_sure(tmp_path):
         ([(11.5, SUCCESS)], [0] * 11 + [1]),
         ([(-0.5, SUCCESS)], [0] * 12),  # left over from the episode before
         ([(14.0, SUCCESS)], [0] * 12),  # after the episode
-        ([], [0] * 12),
     ],
 )
 def test_a_person_said_success_of_the_frame_that_was_newest(tmp_path, events, expected):
@@ -167,3 +166,9 @@ def test_rows_sampled_from_plain_topics_have_the_truth_about_the_image_they_hold
     convert([tmp_path / "bag"], Options(tmp_path / "set", mapping=mapping))
     expected = [float(truth[2 * (row * 100_000_000 // camera_ns)]) for row in range(14)]
     assert shown(tmp_path / "set", "truth") == [expected]
+
+
+def test_bags_in_which_no_person_said_anything_give_no_labels(tmp_path):
+    """All frames became failures, without a word."""
+    with pytest.raises(LabelError, match="holds a word of events: label from another source, or by a table"):
+        labels_from_bags(dataset(tmp_path), "events")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 
@@ -274,3 +275,83 @@ def test_stamps_that_are_missing_are_an_error_unless_receipt_counts(tmp_path):
     by_receipt = parse_mapping(mapping | {"features": {"action": source | {"stamp": "receipt"}}})
     convert([tmp_path / "bag"], Options(tmp_path / "set", mapping=by_receipt))
     assert dataset(tmp_path / "set")["action"] == [[0.0], [0.5], [1.0], [1.5], [2.0]]
+
+
+def with_another(messages, topic, number, change):
+    """The messages, of which one of a topic is another: change(type, message) -> message."""
+    row = [index for index, item in enumerate(messages) if item[0] == topic][number]
+    name, kind, received, message = messages[row]
+    return [*messages[:row], (name, kind, received, change(kind, message)), *messages[row + 1 :]]
+
+
+@pytest.mark.parametrize("gap", ["hold", "drop"])
+@pytest.mark.parametrize("days", [40, -40])
+def test_a_stamp_of_another_clock_is_left_out_and_counted_and_makes_no_grid_of_days(tmp_path, gap, days):
+    def stray(kind, message):
+        message.header.stamp.sec += days * 86400
+        return message
+
+    mapping = copy.deepcopy(MAPPING)
+    mapping["features"]["observation.images.wrist"] |= {"gap": gap, "tolerance_s": 0.05}
+    report, rows = converted(tmp_path, with_another(recorded(), "/wrist/image_raw", 12, stray), mapping)
+    (camera,) = (item for item in report["features"] if item["topic"] == "/wrist/image_raw")
+    assert len(camera["left_out"]) == 1 and "message 12 of /wrist/image_raw" in camera["left_out"][0]
+    assert len(rows["stamp_ns"]) == (20 if gap == "hold" else 19) and camera["held" if gap == "hold" else "dropped"] == 1
+
+
+def test_a_camera_of_another_clock_is_named(tmp_path):
+    messages = recorded()
+    for topic, _, _, message in messages:
+        if topic == "/wrist/image_raw":
+            message.header.stamp.sec += 86400
+    with pytest.raises(MappingError, match=r"/wrist/image_raw is stamped .*86400 s from .* needs `stamp: receipt`"):
+        converted(tmp_path, messages, MAPPING)
+
+
+@pytest.mark.parametrize("broken", ["cut short", "not finite", "without a stamp"])
+def test_one_bad_message_is_as_if_it_had_not_come_and_is_named(tmp_path, broken):
+    def spoil(kind, message):
+        if broken == "cut short":
+            message.data = message.data[: len(message.data) // 2]
+        elif broken == "not finite":
+            message.position[:] = np.nan
+        else:
+            message.header.stamp.sec = message.header.stamp.nanosec = 0
+        return message
+
+    topic = "/joint_states" if broken == "not finite" else "/wrist/image_raw"
+    mapping = copy.deepcopy(MAPPING)
+    mapping["features"]["observation.images.wrist"] |= {"gap": "hold"}
+    report, rows = converted(tmp_path, with_another(recorded(), topic, 7, spoil), mapping)
+    told = [sentence for item in report["features"] for sentence in item["left_out"]]
+    assert told and all(f"message 7 of {topic}, received at" in sentence for sentence in told)
+    assert len(rows["stamp_ns"]) == 20
+    if topic != "/joint_states":
+        assert shades(tmp_path / "set", 20)[6:9] == [6, 6, 8]
+
+
+def test_a_vector_or_an_image_that_changes_its_size_is_named(tmp_path):
+    mapping = copy.deepcopy(MAPPING)
+    mapping["features"]["observation.state"].pop("joints")
+
+    def longer(kind, message):
+        message.name, message.position = [*message.name, "extra"], np.append(message.position, 0.0)
+        return message
+
+    with pytest.raises(MappingError, match=r"/joint_states has 2 values, then 3 from message 50 on.*name its joints"):
+        converted(tmp_path / "a", with_another(recorded(), "/joint_states", 50, longer), mapping)
+    larger = image_at(START + 1_020_000_000, np.zeros((64, 96, 3), np.uint8))[3]
+    messages = with_another(recorded(), "/wrist/image_raw", 10, lambda kind, message: larger)
+    with pytest.raises(MappingError, match=r"/wrist/image_raw has .* pixels, then 96 x 64 from message 10 on"):
+        converted(tmp_path / "b", messages, MAPPING)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+def test_a_mapping_is_read_or_refused_by_its_encoding(tmp_path, encoding):
+    file = tmp_path / "m.yaml"
+    file.write_bytes(yaml.safe_dump(MAPPING | {"task": "Greif den grünen Würfel"}, allow_unicode=True).encode(encoding))
+    if encoding == "latin-1":
+        with pytest.raises(MappingError, match=r"m.yaml is not UTF-8 text .* save it as UTF-8"):
+            load_mapping(file)
+    else:
+        assert load_mapping(file).task == "Greif den grünen Würfel"

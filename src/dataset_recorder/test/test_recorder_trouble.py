@@ -19,6 +19,8 @@ from recorder_station import Station, count_of, errors_of, numbers_of, ready, re
 from rosbags.highlevel import AnyReader
 from std_srvs.srv import Trigger
 
+from dataset_recorder.bag_writer import BagWriter, Topic
+from dataset_recorder.errors import RecordingError
 from dataset_recorder.repair import repair
 from hilserl_core.delivery import Outbox
 from hilserl_interfaces.msg import EpisodeStatus, Reward, Step, StepAck
@@ -235,3 +237,26 @@ def test_a_bag_of_that_name_is_kept_said_once_and_the_next_episode_is_recorded(s
     station.until(recorded(bags / "000001"), "the bag to be closed")
     assert errors_of(process) == []
     assert [file.name for file in (bags / "000000").iterdir()] == ["mine"]
+
+
+def test_a_bag_that_a_killed_recorder_left_open_is_closed_by_the_next_one(start, tmp_path):
+    """`reach-grasp record` counts on closed bags: it waited for that one for ever."""
+    station, process = start("acknowledge:=true")
+    ready(station)
+    bag = tmp_path / "bags" / "run" / "000000"
+    station.say(0)
+    station.until((bag / "unfinished.json").is_file, "the bag to be begun")
+    process.kill()
+    process.wait()
+    _, process = start("acknowledge:=true")
+    station.until(recorded(bag), "the bag to be closed")
+    station.until(lambda: not (bag / "unfinished.json").exists(), "its note to go")
+    assert errors_of(process) == []
+
+
+def test_a_bag_that_is_being_recorded_is_not_repaired(tmp_path):
+    writer = BagWriter(tmp_path / "bag", [Topic("/joint_states", "sensor_msgs/msg/JointState")], {})
+    with pytest.raises(RecordingError, match="is being recorded: repair it when its recorder has ended"):
+        repair(tmp_path / "bag")
+    writer.abort()
+    assert repair(tmp_path / "bag").changed

@@ -48,3 +48,20 @@ def test_repair_of_a_bag_in_which_nothing_can_be_read_is_no_success_and_loses_no
     printed = capsys.readouterr().out
     assert "no message could be read" in printed and "mended" not in printed
     assert torn.endswith((bag / f"{file.name}.cut").read_bytes())
+
+
+@pytest.mark.parametrize("name", ["mex", "me/", "/set", "me/a/b", "../set", "me/my set"])
+def test_the_name_of_a_dataset_needs_an_owner(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    bags.write_steps(tmp_path / "bag", bags.episode(3))
+    assert main(["convert", "bag", "--repo-id", name]) == 2
+    assert f"--repo-id is {name!r}, expected OWNER/NAME" in capsys.readouterr().err and not (tmp_path / "datasets").exists()
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused_before_anything_starts(tmp_path, capsys):
+    (tmp_path / "run" / "checkpoints" / "last").mkdir(parents=True)
+    words = ["eval", "--run", str(tmp_path / "eval"), "--checkpoint"]
+    assert main([*words, str(tmp_path / "run")]) == 2
+    assert f"is no checkpoint, it holds no pretrained_model: name {tmp_path}/run/checkpoints/last" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "run" / "checkpoints")]) == 2
+    assert "is no checkpoint" in capsys.readouterr().err and not (tmp_path / "eval").exists()

@@ -44,7 +44,10 @@ def test_the_command_writes_a_classifier_for_the_simulated_task(dataset, tmp_pat
     facts = read_artifact(tmp_path / "a", task).facts
     assert facts["frames"] == 24 and facts["positive"] == 8 and facts["undecided"] == 4
     assert (tmp_path / "a" / "report.html").is_file()
-    assert "head only" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "head only" in printed
+    assert "nothing was measured on failures" in printed  # all four episodes succeeded
+    assert "nothing was measured on failures" in (tmp_path / "a" / "report.html").read_text()
     words = ["label", str(dataset), "--review", str(tmp_path / "review"), "--artifact"]
     assert main([*words, str(tmp_path / "a")]) == 0
     pages = [(tmp_path / "review" / f"episode_{n:03d}.html").read_text() for n in range(4)]

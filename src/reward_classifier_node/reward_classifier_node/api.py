@@ -37,11 +37,13 @@ def train_from_frames(
     check_replaceable(output)
     split = split_by_episode(frames, settings.heldout, settings.seed)
     ours, theirs = train(frames, split, settings, task, progress)
+    heldout_episodes = np.unique(frames.episodes[split.heldout])
     facts = {
         "frames": len(frames),
         "episodes": len(np.unique(frames.episodes)),
         "positive": int(frames.labels.sum()),
-        "heldout_episodes": np.unique(frames.episodes[split.heldout]).tolist(),
+        "heldout_episodes": heldout_episodes.tolist(),
+        "heldout_failures": len(np.setdiff1d(heldout_episodes, frames.episodes[frames.labels])),
         "undecided": int(frames.undecided(settings.undecided_before, settings.undecided_after).sum()),
         "data_sha256": frames.digest(),
     }

@@ -20,6 +20,10 @@ from reward_classifier_node.data import LabelledFrames
 from reward_classifier_node.training import Trained
 
 WORST = 24
+UNMEASURED = (
+    "No episode that failed was held out: nothing was measured on failures, and the precision says nothing about them. "
+    "Record at least two episodes that fail."
+)
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Reward classifier</title>
 <style>body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}
 td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ccc}th:first-child,td:first-child{text-align:left}
@@ -29,6 +33,8 @@ figure{display:inline-block;margin:.3em;font-size:13px}figure img{width:128px;di
 {{ facts.undecided }} frames around a success left out. Held-out frames also chose when to stop, the temperature and the
 threshold, so expect a little less of new episodes.
 {% if not ours.target_reached %}<strong>No threshold reaches the target precision on these frames.</strong>
+{% endif %}
+{% if not facts.heldout_failures %}<strong>{{ unmeasured }}</strong>
 {% endif %}</p>
 <table><tr><th>held-out frames</th><th>all above the image model trained</th><th>LeRobot's way: head only</th></tr>
 {% for name in rows %}<tr><td>{{ name.replace('_', ' ') }}</td><td>{{ ours[name] }}</td><td>{{ theirs[name] }}</td></tr>
@@ -70,6 +76,7 @@ def write_report(folder: Path, ours: Trained, theirs: Trained, frames: LabelledF
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(_PAGE)
     text = page.render(
         facts=facts,
+        unmeasured=UNMEASURED,
         rows=names,
         ours={name: _number(mine[name]) for name in names},
         theirs={name: _number(head_only[name]) for name in names},

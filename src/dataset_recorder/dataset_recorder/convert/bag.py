@@ -75,14 +75,16 @@ class Bag:
         self, topics: Iterable[str], start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[tuple[str, int, Callable[[], Any]]]:
         """(topic, time received [ns], a function that decodes) in the order received, from start (included) to stop (not)."""
-        store = self._types()
+        topics = set(topics)
+        store = self._types(topics)
         for connection, received, data in self._serialised(topics, start_ns, stop_ns):
             yield connection.topic, received, partial(self._decode, store, data, connection)
 
     def serialised(self, topics: Iterable[str]) -> Iterator[tuple[str, int | None, bytes]]:
         """(topic, stamp [ns] where its messages begin with a header, the bytes as recorded) in the order received."""
-        fields = self._types().fielddefs
-        stamped = {item.msgtype for item in self._connections if fields[item.msgtype][1][:1] == [_HEADER]}
+        topics = set(topics)
+        fields = self._types(topics).fielddefs
+        stamped = {name for topic, name in self.topics.items() if topic in topics and fields[name][1][:1] == [_HEADER]}
         for connection, _, data in self._serialised(topics):
             yield connection.topic, _stamp_ns(data) if connection.msgtype in stamped else None, data
 
@@ -104,8 +106,9 @@ class Bag:
         except (*_DAMAGED, SerdeError) as error:
             raise BagError(f"{self.path}: a message of {connection.topic} is not a {connection.msgtype}: {error}") from error
 
-    def _types(self) -> Typestore:
-        definitions = [(item.msgtype, item.msgdef) for item in self._connections]
+    def _types(self, topics: set[str]) -> Typestore:
+        """The types of these topics: those of others may be unknown here."""
+        definitions = [(item.msgtype, item.msgdef) for item in self._connections if item.topic in topics]
         return _typestore(tuple(sorted(set(definitions), key=lambda item: item[0])))
 
     def _damaged(self, error: BaseException) -> BagError:

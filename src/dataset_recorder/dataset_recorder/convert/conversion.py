@@ -60,6 +60,7 @@ class Result:
     gaps: int
     unfinished: int
     dropped: int
+    left_out: int  # messages that cannot be used
 
 
 def convert(paths: Sequence[Path], options: Options, progress: Progress | None = None) -> Result:
@@ -98,6 +99,7 @@ def convert(paths: Sequence[Path], options: Options, progress: Progress | None =
         gaps=sum(len(report.get("gaps", ())) for report in reports),
         unfinished=sum(not report.get("ended", True) for report in reports),
         dropped=sum(report.get("dropped", 0) for report in reports),
+        left_out=sum(len(item["left_out"]) for report in reports for item in report.get("features", ())),
     )
 
 

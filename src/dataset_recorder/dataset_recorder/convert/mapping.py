@@ -67,9 +67,12 @@ class Mapping:
 def load_mapping(path: Path) -> Mapping:
     """Read and check a mapping file. Raises MappingError naming file, key, what was found and what is allowed."""
     try:
-        value = yaml.safe_load(path.read_text())
+        value = yaml.safe_load(path.read_bytes())  # UTF-8, or UTF-16 with a mark, as YAML allows
     except OSError as error:
         raise MappingError(f"the mapping {path} cannot be read: {error.strerror}") from error
+    except (UnicodeError, yaml.reader.ReaderError) as error:
+        why = " ".join(str(error).split())
+        raise MappingError(f"the mapping {path} is not UTF-8 text ({why}): save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise MappingError(f"the mapping {path} is not YAML: {' '.join(str(error).split())}") from error
     try:

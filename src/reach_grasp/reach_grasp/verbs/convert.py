@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from pathlib import Path
@@ -50,6 +51,8 @@ class Convert:
         from dataset_recorder.convert.mapping import load_mapping
         from hilserl_core.step import Mode
 
+        if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", options.repo_id, re.ASCII):
+            raise CommandError(f"--repo-id is {options.repo_id!r}, expected OWNER/NAME, such as me/grasp")
         root = (options.root or Path("datasets") / options.repo_id).expanduser()
         if options.mapping and (options.modes or options.fps):
             raise CommandError("--modes and --fps are for bags with steps; with --mapping the file says what to take")
@@ -75,6 +78,7 @@ class Convert:
             "gaps in the sequence": result.gaps,
             "episodes without an end": result.unfinished,
             "ticks dropped": result.dropped,
+            "messages left out that cannot be used": result.left_out,
         }
         for line in [resumed, ", ".join(f"{count} {text}" for text, count in found.items() if count)]:
             if line:

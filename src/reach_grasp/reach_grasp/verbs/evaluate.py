@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reach_grasp.errors import CommandError
 from reach_grasp.systems import SYSTEMS
 from reach_grasp.verbs.system import ShowSystem
 
@@ -32,6 +33,7 @@ class Evaluate(ShowSystem):
 
         given = self.given(options)
         folder, count = Path(given["run"]).expanduser(), int(given["episodes"])
+        _check_checkpoint(Path(given["checkpoint"]).expanduser())
         log, episodes = folder / "evaluation.log", []
 
         scene = Scene(f"reach-grasp eval  {given['checkpoint']}", (STARTING, "evaluation"), log, self.ticks(given))
@@ -57,3 +59,12 @@ class Evaluate(ShowSystem):
         interval = f"{percent(numbers['success_low'])} to {percent(numbers['success_high'])}"
         print(f"{numbers['successes']} of {count} = {percent(numbers['success_rate'])} (95 %: {interval})")
         return 0
+
+
+def _check_checkpoint(folder: Path) -> None:
+    """Raise CommandError for a folder that holds no policy; one that is not there is refused with the other arguments."""
+    if not folder.is_dir() or any((folder / name).is_file() for name in ("pretrained_model/config.json", "config.json")):
+        return
+    inside = folder / "checkpoints" / "last"
+    name = inside if inside.is_dir() else "one such as outputs/train/checkpoints/last"
+    raise CommandError(f"{folder} is no checkpoint, it holds no pretrained_model: name {name}")

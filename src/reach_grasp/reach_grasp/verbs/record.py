@@ -53,5 +53,7 @@ class Record(ShowSystem):
 
         last = self.follow(options, given, log, look, kept).episode
         print(f"{wanted} demonstrations and {last.episodes_done - last.successes} failures: {bags}")
+        if last.episodes_done == last.successes:
+            print("no failure was shown, but a reward classifier must see some: record a few more and let them fail")
         print(f"next: reach-grasp convert {bags} --repo-id me/reach_grasp")
         return 0

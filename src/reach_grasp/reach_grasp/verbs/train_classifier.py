@@ -36,6 +36,7 @@ class TrainClassifier:
 
         from reward_classifier_node.api import train_from_dataset
         from reward_classifier_node.errors import ClassifierError
+        from reward_classifier_node.report import UNMEASURED
         from reward_classifier_node.settings import ClassifierSettings
 
         try:
@@ -57,6 +58,8 @@ class TrainClassifier:
                 f"{title:<10} accuracy {100 * numbers['accuracy']:.2f} %, precision {100 * numbers['precision']:.2f} %, "
                 f"recall {100 * numbers['recall']:.2f} % at {numbers['threshold']:.3f} on {numbers['frames']} held-out frames"
             )
+        if not metrics["heldout_failures"]:
+            print(UNMEASURED)
         if not metrics["ours"]["target_reached"]:
             print(f"no threshold reaches a precision of {settings.target_precision} on the held-out frames")
         print(f"classifier: {options.output}\nreport: {options.output / 'report.html'}")
