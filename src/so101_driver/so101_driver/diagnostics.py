@@ -19,10 +19,13 @@ from so101_driver.registers import status_text
 _Faults = Counter[tuple[int, Fault]]
 
 
-def statuses(name: str, follower: Follower | None, pace: Pace, active: bool) -> list[DiagnosticStatus]:
-    """One status of the follower and its bus, and one of each servo that has been heard."""
+def statuses(
+    name: str, follower: Follower | None, pace: Pace, active: bool, estop: str | None = None
+) -> list[DiagnosticStatus]:
+    """One status of the follower and its bus, and one of each servo that has been heard. estop: why a person stopped it."""
+    latched = f", stopped: {estop}" if estop else ""
     if follower is None:
-        return [DiagnosticStatus(name=f"{name}: arm", level=DiagnosticStatus.STALE, message="not configured")]
+        return [DiagnosticStatus(name=f"{name}: arm", level=DiagnosticStatus.STALE, message=f"not configured{latched}")]
     safety, faults = follower.safety, _faults(follower.connection.bus)
     values = {
         "stopped": safety.stopped or "no",
@@ -33,7 +36,7 @@ def statuses(name: str, follower: Follower | None, pace: Pace, active: bool) -> 
         **dict(sorted(safety.counts.items())),
     }
     level = DiagnosticStatus.OK if active and safety.stopped is None else DiagnosticStatus.WARN
-    message = (f"stopped: {safety.stopped}" if safety.stopped else "ready") if active else "not active"
+    message = (f"stopped: {safety.stopped}" if safety.stopped else "ready") if active else f"not active{latched}"
     return [_status(f"{name}: arm", level, message, values), *_servos(name, follower.connection.health, faults)]
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -37,6 +37,7 @@ from so101_driver.pace import Pace
 from so101_driver.safety_config import SafetyConfig
 from so101_driver.settings import FollowerParameters, timing
 
+_Response = TypeVar("_Response", SetBool.Response, Trigger.Response)
 _RETRY_S = 2.0
 _ON = "goes on from where it is"
 _NOT_ACTIVE = "the follower is not active: activate it first"
@@ -232,47 +233,41 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
 
     def _on_suspend(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """A world is reset meanwhile. It is no emergency stop, and ends none."""
-        if not self._active:
-            response.message = _NOT_ACTIVE
-        elif request.data:
-            self._suspended = True
-            self._on_bus(partial(self._follower.safety.stop, "suspended"), response, "suspended")
-        else:
-            self._on_bus(self._follower.switch_on, response, _ON)
-            self._suspended = not response.success
+        if request.data:
+            self._suspended = self._active
+            return self._on_bus(lambda: self._follower.safety.stop("suspended"), response, "suspended")
+        self._on_bus(lambda: self._follower.switch_on(), response, _ON)
+        self._suspended = self._active and not response.success
         return response
 
     def _on_torque(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        if not self._active:
-            response.message = _NOT_ACTIVE
-        elif request.data:
-            self._on_bus(self._follower.switch_on, response, "holds where it is")
-        else:
-            self._on_bus(self._follower.switch_off, response, "limp")
-        return response
+        if request.data:
+            return self._on_bus(lambda: self._follower.switch_on(), response, "holds where it is")
+        return self._on_bus(lambda: self._follower.switch_off(), response, "limp")
 
     def _on_home(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        goal, pace = np.array(self.params.home_rad), self.params.home_velocity_rad_s
+        return self._on_bus(lambda: self._follower.home(time.monotonic(), goal, pace), response, "on its way")
+
+    def _on_bus(self, call: Callable[[], object], response: _Response, done: str) -> _Response:
+        """Do it between two cycles; what is wrong is the answer."""
         if not self._active:
             response.message = _NOT_ACTIVE
             return response
-        params = self.params
-        home = partial(self._follower.home, time.monotonic(), np.array(params.home_rad), params.home_velocity_rad_s)
-        self._on_bus(home, response, "on its way")
-        return response
-
-    def _on_bus(self, call: Callable[[], object], response: SetBool.Response | Trigger.Response, done: str) -> None:
-        """Do it between two cycles; what is wrong is the answer."""
         try:
             with self._lock:
                 call()
             response.success, response.message = True, done
         except DriverError as error:
             response.success, response.message = False, str(error)
+        return response
 
     # Now and then -----------------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        message = DiagnosticArray(status=statuses(self.get_name(), self._follower, self._pace, self._active))
+        message = DiagnosticArray(
+            status=statuses(self.get_name(), self._follower, self._pace, self._active, self._latch.reason)
+        )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 

@@ -248,6 +248,7 @@ def test_only_a_clear_ends_an_emergency_stop_and_this_does_not(station, attempt)
 def test_a_stop_before_the_arm_is_there_holds_when_it_comes_and_is_said_meanwhile(station):
     station.start("autostart:=false")
     _stop(station)
+    station.until(lambda: "not configured, stopped: emergency stop" in _message(station), "what diagnostics say of it")
     _change(station, Transition.TRANSITION_CONFIGURE)
     assert station.stopped is True
     _change(station, Transition.TRANSITION_ACTIVATE)
