@@ -12,17 +12,21 @@ from ament_index_python.packages import get_package_share_directory
 
 from reach_grasp.demonstrations import imported
 from reach_grasp.errors import CommandError
+from reach_grasp.roles import NONE, Roles, check_demonstrator, check_ready, roles_of
 from reach_grasp.specs import NodeSpec
-from reach_grasp.task_files import task_of, user_files
+from reach_grasp.task_files import parameter_in, task_of, user_files
 from so101_description import urdf_path
 
+_UNATTENDED = ("sim", "teleop")
+"""Systems without an actor: the simulation goes by the wall clock, and nothing waits for anybody."""
 
-def _files(values: Mapping[str, Any], system: str) -> tuple[Path, ...]:
+
+def _files(values: Mapping[str, Any], system: str, roles: Roles) -> tuple[Path, ...]:
     """Parameter files from the most general to the most particular."""
     installed = Path(get_package_share_directory("reach_grasp")) / "config"
-    own = system not in ("sim", "replay", "teleop")
+    own = system not in ("replay", *_UNATTENDED)
     names = ["task", "policy", *(["sim"] if values["sim"] else []), *([system] if own else [])]
-    names += sorted({values.get("teleop"), values.get("events")} & {"gamepad", "keyboard"})
+    names += sorted(roles.keys)
     if not values["sim"]:
         names.append("station")
     elif values.get("driver") == "bus":
@@ -36,8 +40,9 @@ class Builder:
     """Makes specifications that share namespace, files and log level."""
 
     def __init__(self, values: Mapping[str, Any], system: str) -> None:
-        self.values = values
-        self.files = _files(values, system)
+        self.values, self.system = values, system
+        self.roles = roles_of(values)
+        self.files = _files(values, system, self.roles)
         self.time = {"use_sim_time": values["sim"] or system == "replay"}
 
     def node(self, package: str, name: str, parameters: Mapping[str, Any] | None = None, **more: Any) -> NodeSpec:
@@ -53,44 +58,48 @@ class Builder:
             **more,
         )
 
-    def world(self, person: bool, lockstep: bool = True) -> list[NodeSpec]:
-        """The arm and who stands beside it, simulated or real, and what shows them.
-
-        lockstep: whether a simulation waits for an actor's answers.
-        """
+    def world(self) -> list[NodeSpec]:
+        """The arm and who stands beside it, simulated or real, and what shows them."""
         simulated = self.values["sim"]
         driven = not simulated or self.values.get("driver") == "bus"
-        changed = {"real_time_factor": self.values["real_time_factor"], **({} if lockstep else {"lockstep": False})}
-        if self.values.get("classifier"):
-            changed["publish_reward"] = False
         return [
-            self.node("so101_sim", "sim", {**changed, **self._bus({"bus_port": self._port})}, condition=simulated),
-            self.node("so101_sim", "operator", {"seed": self.values.get("seed", 0)}, condition=simulated and person),
+            self.node("so101_sim", "sim", {**self._simulation(), **self._bus({"bus_port": self._port})}, condition=simulated),
+            self.node("so101_sim", "operator", self._operator(), condition=self.roles.operator),
             self.node("so101_driver", "follower", self._bus(self._emulated), condition=driven),
             *([] if simulated else self._cameras()),
-            *(self._person() if not simulated and person else []),
+            *self.person(),
             *self.viewer(),
         ]
+
+    def _simulation(self) -> dict[str, Any]:
+        """What the simulation does as the system needs it: its pace, whom it waits for, whether it judges."""
+        attended, pace = self.system not in _UNATTENDED, self.values.get("real_time_factor")
+        if pace is None:
+            pace = 0.0 if attended and not self.roles.devices else 1.0
+        changed = {"real_time_factor": pace, **({} if attended else {"lockstep": False})}
+        return changed if self.roles.judge == "simulation" else {**changed, "publish_reward": False}
+
+    def _operator(self) -> dict[str, Any]:
+        return {"seed": self.values.get("seed", 0), "judges": self.roles.scripted_judge}
 
     def follower(self) -> NodeSpec:
         """The real arm alone."""
         return self.node("so101_driver", "follower")
 
-    def teleoperation(self, modes: Mapping[str, str]) -> NodeSpec:
-        """What the person drives with. modes: the parameter `mode` of a node, where it is not its default."""
-        chosen = self.values["teleop"]
-        executable = "leader" if chosen == "leader" else "gamepad"
-        parameters = {"mode": modes[executable]} if modes else {}
-        return replace(self.node("so101_driver", executable, parameters), name=chosen)
+    def person(self) -> list[NodeSpec]:
+        """A person's devices: what they drive with, and whose keys count beside it."""
+        return [self._device(name) for name in self.roles.devices]
 
-    def _person(self) -> list[NodeSpec]:
-        """What a person drives with, and what says success and failure where that is another device."""
-        driven, said = self.values["teleop"], self.values["events"]
-        events = replace(self.node("so101_driver", "gamepad", {"mode": "events"}), name=said)
-        return [
-            *([self.teleoperation({})] if driven != "none" else []),
-            *([events] if said not in ("none", driven) else []),
-        ]
+    def _device(self, name: str) -> NodeSpec:
+        executable = "leader" if name == "leader" else "gamepad"
+        parameters: dict[str, Any] = {}
+        if name != self.roles.teleop:
+            parameters["mode"] = "events"
+        elif self.system in _UNATTENDED:
+            parameters["mode"] = {"leader": "mirror", "gamepad": "drive"}[executable]
+        elif self.values["sim"]:
+            parameters["lockstep"] = True
+        return replace(self.node("so101_driver", executable, parameters), name=name)
 
     def _cameras(self) -> list[NodeSpec]:
         """One for each camera of the task."""
@@ -149,17 +158,23 @@ class Builder:
         return self.node("reward_classifier_node", "reward_classifier", parameters, condition=bool(chosen), respawn=True)
 
     def recorder(self) -> NodeSpec:
-        parameters = {"folder": str(Path(folder_of(self.values["run"])) / "bags")}
+        parameters: dict[str, Any] = {"folder": str(Path(folder_of(self.values["run"])) / "bags")}
+        if self.values["sim"]:  # all of them begin before an episode does
+            judged = ["reward"] if self.roles.judge != "person" or self.values["classifier"] else []
+            parameters["required"] = ["wrist/camera_info", "teleop", *judged, "truth"]
         return self.node("dataset_recorder", "recorder", parameters, condition=self.values["record"])
 
     def trainee(self) -> NodeSpec:
         """The actor in training; it takes the demonstrations that are not there yet."""
         left = max(0, self.values["demonstrations"] - self._imported)
+        check_demonstrator(self.roles, left)
         plan = {"demonstrations": left, "training_steps": self.values["steps"]}
         return self.actor({"mode": "train", **plan, "wait_for_recorder": self.values["record"]})
 
     def actor(self, parameters: Mapping[str, Any]) -> NodeSpec:
+        check_ready(self.roles, parameter_in(self.files, "actor", "ready_after_s", 0.0))
         shared = {"folder": folder_of(self.values["run"]), "seed": self.values["seed"]}
+        shared |= {"teleop_sources": list(self.roles.sources) or [NONE]}
         return self.node("hilserl_actor", "actor", {**shared, **parameters}, respawn=True)
 
 

@@ -14,8 +14,9 @@ from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from hilserl_ros.transport import small_datagrams
 from reach_grasp.builder import Builder, folder_of
 from reach_grasp.errors import CommandError
+from reach_grasp.roles import KEYS, NONE, SOURCES, check_demonstrator
 from reach_grasp.specs import Argument, NodeSpec, System
-from reach_grasp.values import SEEDS, namespace, writable_file, writable_folder
+from reach_grasp.values import SEEDS, auto_or, namespace, number, writable_file, writable_folder
 
 RESPAWN_DELAY_S = 2.0
 
@@ -40,28 +41,27 @@ DRIVER = Argument(
 )
 TELEOP = Argument(
     "teleop",
-    "leader",
-    "At the real arm: what the person drives with. none: nobody, or a node that is started by hand.",
+    "auto",
+    "Who drives: the simulation's scripted operator, or a person with a leader arm, gamepad or keyboard. auto: the operator in "
+    "simulation, the leader at a real arm. none: nobody.",
     str,
-    ("leader", "gamepad", "keyboard", "none"),
+    ("auto", *SOURCES, NONE),
 )
 EVENTS = Argument(
     "events",
-    "none",
-    "At the real arm: what the person says success, failure and rerecord with, beside a leader.",
+    NONE,
+    "Device whose keys count beside who drives: ready, success, failure, again, pause, stop.",
     str,
-    ("none", "gamepad", "keyboard"),
+    (NONE, *KEYS),
 )
 RUN = Argument("run", "outputs/train", "Folder of the run. A run that is there already is continued.", check=writable_folder)
 PACE = Argument(
     "real_time_factor",
-    "0.0",
-    "Pace of the simulation: 1.0 is real time, 0.0 is as fast as the machine goes.",
-    float,
-    low=0.0,
-    high=100.0,
+    "auto",
+    "Pace of the simulation: 1.0 is real time, 0.0 is as fast as the machine goes. auto: real time when a person takes part.",
+    check=auto_or(number(float, 0.0, 100.0)),
 )
-STEADY_PACE = replace(PACE, default="1.0", text="Pace of the simulation: 1.0 is real time.", low=0.01)
+_STEADY = number(float, 0.01, 100.0)  # a simulation that waits for nobody needs a pace
 DEMONSTRATIONS = Argument(
     "demonstrations",
     "20",
@@ -71,9 +71,7 @@ DEMONSTRATIONS = Argument(
     high=10_000,
 )
 RECORD = Argument("record", "false", "Also record every episode as a bag, in the folder bags of the run.", bool)
-CLASSIFIER = Argument(
-    "classifier", "", "Folder of a reward classifier that says what success is. In simulation, none: the simulator's truth."
-)
+CLASSIFIER = Argument("classifier", "", "Folder of a reward classifier, which says what success is unless judge names another.")
 STEPS = Argument("steps", "6000", "Steps to train for; 6000 are ten minutes of robot time at 10 Hz.", int, low=1, high=10**7)
 CHECKPOINT = Argument("checkpoint", "outputs/train/checkpoints/last", "Folder of the checkpoint to evaluate.")
 EPISODES = Argument("episodes", "100", "Episodes to evaluate.", int, low=1, high=100_000)
@@ -100,18 +98,19 @@ OUTPUT = Argument(
 
 def _train(values: Mapping[str, Any]) -> list[NodeSpec]:
     builder = Builder(values, "train")
-    return [*builder.world(person=True), builder.classifier(), builder.recorder(), builder.trainee(), builder.learner()]
+    return [*builder.world(), builder.classifier(), builder.recorder(), builder.trainee(), builder.learner()]
 
 
 def _robot(values: Mapping[str, Any]) -> list[NodeSpec]:
     builder = Builder(values, "train")
-    return [*builder.world(person=True), builder.classifier(), builder.recorder(), _across(builder.trainee())]
+    return [*builder.world(), builder.classifier(), builder.recorder(), _across(builder.trainee())]
 
 
 def _record(values: Mapping[str, Any]) -> list[NodeSpec]:
     builder = Builder({**values, "record": True}, "record")
+    check_demonstrator(builder.roles, values["demonstrations"])
     plan = {"mode": "train", "demonstrations": values["demonstrations"], "training_steps": 0, "wait_for_recorder": True}
-    return [*builder.world(person=True), builder.classifier(), builder.recorder(), builder.actor(plan)]
+    return [*builder.world(), builder.classifier(), builder.recorder(), builder.actor(plan)]
 
 
 def _learner(values: Mapping[str, Any]) -> list[NodeSpec]:
@@ -129,17 +128,17 @@ def _eval(values: Mapping[str, Any]) -> list[NodeSpec]:
     if not checkpoint.is_dir():
         raise CommandError(f"the checkpoint {checkpoint} does not exist; train first or name another one")
     parameters = {"mode": "evaluation", "checkpoint": str(checkpoint), "evaluation_episodes": values["episodes"]}
-    return [*builder.world(person=False), builder.actor(parameters)]
+    return [*builder.world(), builder.classifier(), builder.actor(parameters)]
 
 
 def _sim(values: Mapping[str, Any]) -> list[NodeSpec]:
-    return Builder({"sim": True, **values}, "sim").world(person=False, lockstep=False)
+    return Builder({"sim": True, **values}, "sim").world()
 
 
 def _teleop(values: Mapping[str, Any]) -> list[NodeSpec]:
-    builder = Builder(values, "teleop")
-    arm = builder.world(person=False, lockstep=False) if values["sim"] else [builder.follower(), *builder.viewer()]
-    return [*arm, builder.teleoperation({"leader": "mirror", "gamepad": "drive"})]
+    chosen = "leader" if values["teleop"] == "auto" else values["teleop"]
+    builder = Builder({**values, "teleop": chosen}, "teleop")
+    return builder.world() if values["sim"] else [builder.follower(), *builder.person(), *builder.viewer()]
 
 
 def _replay(values: Mapping[str, Any]) -> list[NodeSpec]:
@@ -197,10 +196,12 @@ SYSTEMS: dict[str, System] = {
             (
                 *COMMON,
                 DRIVER,
+                EVENTS,
                 replace(RUN, default="outputs/eval", text="Folder for the result and the log."),
                 CHECKPOINT,
                 EPISODES,
                 PACE,
+                CLASSIFIER,
             ),
             _eval,
         ),
@@ -230,15 +231,22 @@ SYSTEMS: dict[str, System] = {
                 USE_RVIZ,
                 LOG_LEVEL,
                 NAMESPACE,
-                Argument("teleop", "leader", "What the person drives with.", str, ("leader", "gamepad", "keyboard")),
-                STEADY_PACE,
+                Argument("teleop", "auto", "What the person drives with; auto: the leader.", str, ("auto", "leader", *KEYS)),
+                replace(EVENTS, text="Device whose keys count beside a leader: here the emergency stop alone."),
+                replace(PACE, text="Pace of the simulation; auto: 1.0, real time.", check=auto_or(_STEADY)),
             ),
             _teleop,
         ),
         System(
             "sim",
             "Only the arm, simulated in real time, for trying out its topics.",
-            (CONFIG, USE_RVIZ, LOG_LEVEL, NAMESPACE, STEADY_PACE),
+            (
+                CONFIG,
+                USE_RVIZ,
+                LOG_LEVEL,
+                NAMESPACE,
+                replace(PACE, default="1.0", text="Pace of the simulation: 1.0 is real time.", check=_STEADY),
+            ),
             _sim,
         ),
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The task that parameter files describe, for programs that are no nodes."""
+"""The task and single parameters in parameter files, for programs that are no nodes."""
 
 from __future__ import annotations
 
@@ -95,3 +95,18 @@ def task_of(files: Sequence[Path] | None) -> TaskSpec:
         return TaskSpec.from_dict(values)
     except (TaskError, TypeError) as error:
         raise CommandError(str(error)) from error
+
+
+def parameter_in(files: Sequence[Path], node: str, name: str, default: Any) -> Any:
+    """The value that parameter files give a node; a later file counts more, and within a file the node's own section.
+
+    Raises CommandError when a file cannot be read.
+    """
+    value = default
+    for file in files:
+        content = read_yaml(file) or {}
+        for section in ("**", node):
+            for key, entry in content.items():
+                if str(key).rsplit("/", 1)[-1] == section and isinstance(entry, dict):
+                    value = (entry.get("ros__parameters") or {}).get(name, value)
+    return value

@@ -45,6 +45,20 @@ def number(kind: type, low: float | None = None, high: float | None = None) -> C
     return read
 
 
+def auto_or(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Reader of `auto`, which gives None, or of what `read` takes."""
+
+    def either(text: str) -> Any:
+        if text == "auto":
+            return None
+        try:
+            return read(text)
+        except ValueRefused as error:
+            raise ValueRefused(str(error).replace("allowed is", "allowed is auto or", 1)) from None
+
+    return either
+
+
 def one_of(choices: Sequence[str]) -> Callable[[str], str]:
     """Reader of one of a few words."""
 

@@ -49,14 +49,16 @@ def test_a_simulated_arm_with_the_real_ones_driver(tmp_path):
 
 
 def test_the_real_station_has_a_camera_node_for_each_camera_of_the_task(tmp_path):
-    assert names("train", sim="false") == ["follower", "wrist_camera", "leader", "actor", "learner"]
-    assert names("eval", sim="false", checkpoint=str(tmp_path)) == ["follower", "wrist_camera", "actor"]
+    found = names("train", sim="false", events="keyboard")
+    assert found == ["follower", "wrist_camera", "leader", "keyboard", "actor", "learner"]
+    given = {"sim": "false", "checkpoint": str(tmp_path), "events": "keyboard"}
+    assert names("eval", **given) == ["follower", "wrist_camera", "keyboard", "actor"]
     own = tmp_path / "own.yaml"
     values = {"cameras": ["wrist", "side"], "camera_sizes": [640, 480, 640, 480], "crops": [0, 80, 480, 480] * 2}
     values["rotations_deg"] = [0, 0]
     own.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"task": values}}}))
-    specs = {spec.name: spec for spec in nodes_of("robot", {"sim": "false", "config": str(own)})}
-    assert list(specs) == ["follower", "wrist_camera", "side_camera", "leader", "actor"]
+    specs = {spec.name: spec for spec in nodes_of("robot", {"sim": "false", "config": str(own), "events": "gamepad"})}
+    assert list(specs) == ["follower", "wrist_camera", "side_camera", "leader", "gamepad", "actor"]
     assert specs["side_camera"].executable == "camera_node" and specs["side_camera"].parameters["camera"] == "side"
     assert specs["side_camera"].parameters["use_sim_time"] is False
 
@@ -81,27 +83,101 @@ def test_what_talks_to_another_computer_sends_datagrams_that_fit_into_frames(mon
     assert changed("robot") == ["actor"] and changed("learner") == ["learner"] and changed("train") == []
 
 
-def test_a_person_may_drive_with_a_leader_a_gamepad_or_a_keyboard():
-    for chosen in ("leader", "gamepad", "keyboard"):
-        specs = {spec.name: spec for spec in nodes_of("record", {"sim": "false", "teleop": chosen})}
-        assert list(specs) == ["follower", "wrist_camera", chosen, "recorder", "actor"]
-        assert "mode" not in specs[chosen].parameters, "for an actor"
-        specs = {spec.name: spec for spec in nodes_of("teleop", {"sim": "false", "teleop": chosen})}
-        assert list(specs) == ["follower", chosen], "and without one"
-        leader = chosen == "leader"
-        assert specs[chosen].parameters["mode"] == ("mirror" if leader else "drive")
-        assert specs[chosen].executable == ("leader_node" if leader else "gamepad_node")
-        files = [file.name for file in specs[chosen].parameter_files]
-        assert files == ["task.yaml", "policy.yaml", *([] if leader else [f"{chosen}.yaml"]), "station.yaml"]
-    assert names("robot", sim="false", teleop="none") == ["follower", "wrist_camera", "actor"]
+@pytest.mark.parametrize("chosen", ["leader", "gamepad", "keyboard"])
+def test_a_person_may_drive_a_real_arm_with_a_leader_a_gamepad_or_a_keyboard(chosen):
+    leader = chosen == "leader"
+    keys = ["keyboard"] if leader else []
+    specs = {
+        spec.name: spec for spec in nodes_of("record", {"sim": "false", "teleop": chosen, "events": (keys or ["none"])[0]})
+    }
+    assert list(specs) == ["follower", "wrist_camera", chosen, *keys, "recorder", "actor"]
+    assert not {"mode", "lockstep"} & set(specs[chosen].parameters), "for an actor, by the wall clock"
+    assert specs["actor"].parameters["teleop_sources"] == [chosen]
+    specs = {spec.name: spec for spec in nodes_of("teleop", {"sim": "false", "teleop": chosen})}
+    assert list(specs) == ["follower", chosen], "and without one"
+    assert specs[chosen].parameters["mode"] == ("mirror" if leader else "drive")
+    assert specs[chosen].executable == ("leader_node" if leader else "gamepad_node")
+    files = [file.name for file in specs[chosen].parameter_files]
+    assert files == ["task.yaml", "policy.yaml", *([] if leader else [f"{chosen}.yaml"]), "station.yaml"]
+
+
+@pytest.mark.parametrize("chosen", ["leader", "gamepad", "keyboard"])
+@pytest.mark.parametrize("system", ["train", "robot", "record"])
+def test_a_person_may_drive_the_simulated_arm_in_lockstep_at_the_wall_clocks_pace(system, chosen):
+    """teleop and events were ignored in simulation without a word: the scripted person drove."""
+    specs = {spec.name: spec for spec in nodes_of(system, {"teleop": chosen})}
+    assert "operator" not in specs and specs[chosen].parameters["lockstep"] is True
+    assert specs[chosen].parameters["use_sim_time"] is True
+    assert specs["actor"].parameters["teleop_sources"] == [chosen]
+    assert specs["sim"].parameters["real_time_factor"] == 1.0
+    paced = {spec.name: spec for spec in nodes_of(system, {"teleop": chosen, "real_time_factor": "0.5"})}
+    assert paced["sim"].parameters["real_time_factor"] == 0.5, "unless the user says otherwise"
+
+
+def test_without_a_person_the_simulation_goes_as_fast_as_it_can():
+    for given in ({}, {"teleop": "operator"}, {"teleop": "none", "demonstrations": "0"}):
+        specs = {spec.name: spec for spec in nodes_of("train", given)}
+        assert specs["sim"].parameters["real_time_factor"] == 0.0
+        assert specs["actor"].parameters["teleop_sources"] == [given.get("teleop", "operator")]
+        assert ("operator" in specs) is (given.get("teleop") != "none")
+    for system in ("sim", "teleop"):
+        (sim, *_) = nodes_of(system, {})
+        assert sim.parameters["real_time_factor"] == 1.0 and sim.parameters["lockstep"] is False
+
+
+def test_keys_beside_who_drives_count_in_simulation_too(tmp_path):
+    """events was ignored in simulation without a word."""
+    needed = {"eval": {"checkpoint": str(tmp_path)}}
+    for system in ("train", "robot", "record", "eval"):
+        specs = {spec.name: spec for spec in nodes_of(system, {"events": "keyboard", **needed.get(system, {})})}
+        assert specs["keyboard"].executable == "gamepad_node" and specs["keyboard"].parameters["mode"] == "events"
+        assert specs["sim"].parameters["real_time_factor"] == 1.0, "a person follows"
+        assert "keyboard.yaml" in [file.name for file in specs["keyboard"].parameter_files]
 
 
 def test_beside_a_leader_a_keyboard_says_what_an_episode_was():
     specs = {spec.name: spec for spec in nodes_of("record", {"sim": "false", "events": "keyboard"})}
     assert list(specs) == ["follower", "wrist_camera", "leader", "keyboard", "recorder", "actor"]
     assert specs["keyboard"].executable == "gamepad_node" and specs["keyboard"].parameters["mode"] == "events"
+    assert specs["actor"].parameters["teleop_sources"] == ["leader"]
     assert "keyboard.yaml" in [file.name for file in specs["keyboard"].parameter_files]
     assert names("robot", sim="false", teleop="gamepad", events="gamepad") == ["follower", "wrist_camera", "gamepad", "actor"]
+
+
+def test_an_evaluation_starts_the_classifier_that_judges(tmp_path):
+    """At a real arm it started neither classifier nor keys, and every episode was a failure."""
+    given = {"checkpoint": str(tmp_path), "classifier": str(tmp_path), "events": "gamepad", "sim": "false"}
+    assert names("eval", **given) == ["follower", "wrist_camera", "gamepad", "reward_classifier", "actor"]
+    assert names("eval", **given | {"sim": "true", "events": "none"}) == ["sim", "reward_classifier", "actor"]
+
+
+STATION = {"sim": "false"}
+
+
+@pytest.mark.parametrize(
+    ("system", "given", "sentence"),
+    [
+        ("record", STATION | {"teleop": "operator"}, "teleop is operator, who is only in the simulation; at a real arm choose"),
+        ("train", STATION | {"driver": "bus", "events": "keyboard"}, "driver is bus, which is for the simulated arm"),
+        ("train", STATION | {"real_time_factor": "1.0", "events": "keyboard"}, "real_time_factor is the pace of a simulation"),
+        ("record", {"teleop": "none"}, "20 demonstrations are still to be taken, and with teleop none nobody drives"),
+        ("robot", STATION | {"teleop": "none", "events": "keyboard"}, "20 demonstrations are still to be taken"),
+        ("teleop", {"teleop": "operator"}, "teleop is 'operator', allowed is one of auto, leader"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(tmp_path, system, given, sentence):
+    given = {name: value.format(folder=tmp_path) for name, value in given.items()}
+    with pytest.raises(CommandError, match=sentence):
+        nodes_of(system, {**({"checkpoint": str(tmp_path)} if system == "eval" else {}), **given})
+
+
+def test_the_cures_of_those_sentences_work(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**/actor: {ros__parameters: {ready_after_s: 5.0}}\n")
+    folder = str(tmp_path)
+    assert names("eval", sim="false", classifier=folder, checkpoint=folder, config=str(file))
+    assert names("robot", sim="false", teleop="none", events="keyboard", demonstrations="0")
+    assert names("record", sim="false", classifier=folder)
 
 
 def test_the_installed_mappings_are_possible():

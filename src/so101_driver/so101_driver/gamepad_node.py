@@ -19,7 +19,7 @@ from hilserl_core.kinematics import Kinematics
 from hilserl_interfaces.msg import EpisodeEvent, TeleopCommand
 from hilserl_ros import qos
 from hilserl_ros.convert import joint_command, joint_maps
-from hilserl_ros.node import BaseNode, main_of
+from hilserl_ros.node import BaseNode, NodeError, main_of
 from so101_description import urdf_path
 from so101_driver.controls import Controls
 from so101_driver.input_device import InputDevice
@@ -28,6 +28,7 @@ from so101_driver.mapping import ESTOP, Mapping
 from so101_driver.settings import GamepadParameters
 
 _JOY = "joy"
+_SOURCES = ("gamepad", "keyboard")  # names of this node that an actor listens to, on teleop/<source>
 
 
 class GamepadNode(BaseNode[GamepadParameters]):
@@ -39,6 +40,7 @@ class GamepadNode(BaseNode[GamepadParameters]):
         self._controls = Controls(mapping, params.debounce_s)
         self._robot: tuple[np.ndarray, Time] | None = None  # joints (J,) rad and their stamp
         self._answered: Time | None = None
+        self._answer = TeleopCommand()  # lockstep: the newest, which is sent again when its observation is repeated
         self._active = False
         self._said: str | None = ""
         self._due_s = 0.0
@@ -50,7 +52,7 @@ class GamepadNode(BaseNode[GamepadParameters]):
             self._command = create(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
             self._controller = Controller(self.task, Kinematics(urdf_path(), self.task.joints))
         elif params.mode == "teleop":
-            self._teleop = create(TeleopCommand, f"teleop/{self.get_name()}", qos.recorded(qos.TELEOP))
+            self._teleop = create(TeleopCommand, f"teleop/{self._source()}", qos.recorded(qos.TELEOP))
         if params.mode != "events":
             self.create_subscription(JointState, "joint_states", self._on_robot, qos.JOINT_STATES)
         if params.device == _JOY:
@@ -63,14 +65,25 @@ class GamepadNode(BaseNode[GamepadParameters]):
         self.create_timer(1.0 / params.rate_hz, self._cycle, clock=steady)
         self.create_timer(1.0, self._report, clock=steady)
 
+    def _source(self) -> str:
+        """The name under which an actor listens to this node. Raises NodeError when it has another one."""
+        if (name := self.get_name()) not in _SOURCES:
+            raise NodeError(f"the node is called {name}, and no actor listens to teleop/{name}; call it gamepad or keyboard")
+        return name
+
+    @property
+    def _in_turn(self) -> bool:
+        """Whether `teleop` is the answer to an observation, not to the clock."""
+        return self.params.lockstep and self.params.mode == "teleop"
+
     def _cycle(self) -> None:
         now_s = time.monotonic()
         due = now_s >= self._due_s
         if due:
             self._due_s = now_s + self.task.tick_s
-        changed = self._input.poll(now_s, self._controls)
+        moved = self._input.poll(now_s, self._controls)
         self._say()
-        if self.params.device != _JOY and self._input.problem is None and (changed or due):
+        if self.params.device != _JOY and self._input.problem is None and (moved or due):
             self._publish_joy()
         for kind in self._controls.take_events():
             if kind == ESTOP:
@@ -78,7 +91,8 @@ class GamepadNode(BaseNode[GamepadParameters]):
             else:
                 self._publish_event(kind)
         active = self._controls.active
-        if self._robot is not None and (due or active is not self._active):  # letting go does not wait for its turn
+        changed = due or active is not self._active  # letting go does not wait for its turn
+        if self._robot is not None and changed and not self._in_turn:
             (self._drive if self.params.mode == "drive" else self._publish_teleop)(active, *self._robot)
             self._active = active
 
@@ -102,11 +116,11 @@ class GamepadNode(BaseNode[GamepadParameters]):
             self.get_logger().error("emergency stop, and no driver hears it: use the switch of the arm's supply")
 
     def _publish_teleop(self, active: bool, joints: np.ndarray, stamp: Time) -> None:
-        message = TeleopCommand(active=active)
-        message.header.stamp = stamp
+        self._answer = TeleopCommand(active=active)
+        self._answer.header.stamp = stamp
         if active:
-            message.action = array.array("f", self._controls.action)
-        self._teleop.publish(message)
+            self._answer.action = array.array("f", self._controls.action)
+        self._teleop.publish(self._answer)
 
     def _drive(self, active: bool, joints: np.ndarray, stamp: Time) -> None:
         """An observation of the robot is answered once, while the person drives; as the actor does, without its policy."""
@@ -124,8 +138,17 @@ class GamepadNode(BaseNode[GamepadParameters]):
         joints = np.array([positions.get(joint, np.nan) for joint in self.task.joints])
         if np.isfinite(joints).all():
             self._robot = joints, message.header.stamp
+            if self._in_turn:
+                self._answer_observation(joints, message.header.stamp)
         else:
             self.get_logger().error(f"joint_states lacks joints: {positions}; it is ignored", throttle_duration_sec=5.0)
+
+    def _answer_observation(self, joints: np.ndarray, stamp: Time) -> None:
+        """Lockstep: every observation has one answer, which is repeated with it."""
+        if stamp == self._answer.header.stamp:
+            self._teleop.publish(self._answer)
+        else:
+            self._publish_teleop(self._controls.active, joints, stamp)
 
     def _on_joy(self, message: Joy) -> None:
         self._input.take(message.axes, message.buttons, time.monotonic())

@@ -139,6 +139,9 @@ class GamepadParameters:
         "nothing: beside a leader.",
         choices=("teleop", "drive", "events"),
     )
+    lockstep: bool = parameter(
+        False, "Mode teleop, with a simulation that waits: answer every observation once, instead of at task.fps."
+    )
     grab: bool = parameter(False, "What is pressed reaches no other program: for a keyboard of its own.")
     debounce_s: float = parameter(
         0.05, "A button pressed again sooner than this after it was let go has bounced.", minimum=0.0, maximum=1.0

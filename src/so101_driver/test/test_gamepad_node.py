@@ -19,8 +19,8 @@ from trajectory_msgs.msg import JointTrajectory
 from hilserl_core.kinematics import Kinematics
 from hilserl_interfaces.msg import EpisodeEvent, TeleopCommand
 from hilserl_ros import qos
-from hilserl_ros.convert import to_ns
-from hilserl_ros.testing import Rig
+from hilserl_ros.convert import to_ns, to_stamp
+from hilserl_ros.testing import Rig, node_command
 from so101_description import JOINTS, urdf_path
 from so101_driver import motors
 from so101_driver.bus import Bus
@@ -48,6 +48,7 @@ class Station(Rig):
         super().__init__(6, LONG_S)
         self.folder, self.sent_s = folder, 0.0
         self.teleop: TeleopCommand | None = None
+        self.answers: list[tuple[int, bool]] = []  # stamp and whether the person drives
         self.joints: JointState | None = None
         self.looks = 0
         self.events: list[EpisodeEvent] = []
@@ -60,13 +61,17 @@ class Station(Rig):
         self.joy = self.node.create_publisher(Joy, "joy", qos.JOY)
         self.state = self.node.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
         subscribe = self.node.create_subscription
-        subscribe(TeleopCommand, "teleop/gamepad", lambda message: setattr(self, "teleop", message), qos.TELEOP)
+        subscribe(TeleopCommand, "teleop/gamepad", self._hear, qos.recorded(qos.TELEOP))
         subscribe(EpisodeEvent, "episode/event", self.events.append, qos.EPISODE_EVENT)
         subscribe(Bool, "estop/request", self.stops.append, qos.ESTOP_REQUEST)
         subscribe(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
 
     def _note(self, message: DiagnosticArray) -> None:
         self.message = next((status.message for status in message.status if status.name == "gamepad: input"), self.message)
+
+    def _hear(self, message: TeleopCommand) -> None:
+        self.teleop = message
+        self.answers.append((to_ns(message.header.stamp), message.active))
 
     def look(self, message: JointState) -> None:
         self.joints = message
@@ -137,6 +142,44 @@ def test_what_is_held_is_teleop_and_a_press_is_one_event(station):
     station.until(lambda: station.message == "no joy for 5 s; start its node again", "what is wrong")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=LONG_S) == 0
+
+
+def test_in_lockstep_every_observation_is_answered_once_and_again_when_it_is_repeated(station):
+    station.gamepad("lockstep:=true")
+
+    def observe(stamp_ns: int) -> None:
+        message = JointState(name=list(JOINTS), position=START.tolist())
+        message.header.stamp = to_stamp(stamp_ns)
+        station.state.publish(message)
+
+    def first_answer() -> bool:
+        observe(10)
+        return bool(station.answers)
+
+    def answer(stamp_ns: int) -> tuple[int, bool]:
+        def heard() -> int:
+            return sum(stamp == stamp_ns for stamp, _ in station.answers)
+
+        wanted = heard() + 1
+        observe(stamp_ns)
+        station.until(lambda: heard() >= wanted, f"the answer to {stamp_ns}")
+        return station.answers[-1]
+
+    station.until(first_answer, "the first answer")
+    station.until(lambda: station.message == "at rest", "the device")
+    assert set(station.answers) == {(10, False)} and answer(20) == (20, False)
+    station.held = ([0.0, -1.0, 0.0], [1, 0, 0])
+    station.until(lambda: station.message == "the person drives", "the person to drive")
+    assert answer(20) == (20, False), "the same answer to the same observation"
+    assert answer(30) == (30, True) and list(station.teleop.action) == [-1.0, 0.0, 0.0, 0.0]
+    assert [stamp for stamp, _ in station.answers if stamp > 10] == [20, 20, 30], "and nothing by the clock"
+
+
+def test_a_name_to_which_no_actor_listens_is_refused(station):
+    process = station.spawn([*node_command("so101_driver", "gamepad_node", ["device:=joy"]), "-r", "__node:=pad"])
+    station.until(lambda: process.poll() is not None, "the end of the node")
+    assert process.returncode == 2
+    assert "no actor listens to teleop/pad; call it gamepad or keyboard" in process.stderr.read()
 
 
 def test_without_an_actor_a_held_stick_moves_the_arm_and_letting_go_stops_it(station, calibration):

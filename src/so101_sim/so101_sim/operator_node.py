@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scripted person as a node: sees joints and cube, answers every observation with a `teleop/operator` command."""
+"""The scripted person as a node: sees joints and cube, answers every observation, and says what a person says by key."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import array
 from dataclasses import dataclass
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 
@@ -28,6 +29,12 @@ class OperatorParameters:
 
     lockstep: bool = parameter(True, "Answer every simulated observation, as a function of the run and not of timing.")
     seed: int = parameter(0, "Seed of what the person does.", minimum=0, maximum=2**31 - 1)
+    judges: bool = parameter(
+        False, "Say success and failure of every episode, as the person does who judges; else only what is given up."
+    )
+
+
+_IN_EPISODE = (EpisodeStatus.RUNNING, EpisodeStatus.AWAITING_PERSON)
 
 
 class OperatorNode(BaseNode[OperatorParameters]):
@@ -40,7 +47,8 @@ class OperatorNode(BaseNode[OperatorParameters]):
         self._person = ScriptedOperator(self.tables["person."], task, kinematics, self.params.seed)
         self._turns = Turns(("joints", "cube", "truth"), round(1e9 * task.tick_s), self.params.lockstep)
         self._episode: tuple[str, int] | None = None
-        self._gave_up = False
+        self._verdict: bool | None = None  # that was said of this episode
+        self._asked: tuple[str, int] | None = None  # the newest episode whose verdict the actor waited for
         self._answer: TeleopCommand | None = None
         self._teleop = self.create_publisher(TeleopCommand, "teleop/operator", qos.recorded(qos.TELEOP))
         self._event = self.create_publisher(EpisodeEvent, "episode/event", qos.EPISODE_EVENT)
@@ -51,7 +59,11 @@ class OperatorNode(BaseNode[OperatorParameters]):
 
     def _on_status(self, message: EpisodeStatus) -> None:
         running = None
-        if message.phase == EpisodeStatus.RUNNING:
+        if message.phase == EpisodeStatus.AWAITING_READY:
+            self._say(EpisodeEvent.READY, message.header.stamp)
+        elif message.phase == EpisodeStatus.AWAITING_VERDICT and self.params.judges:
+            self._answer_for_verdict(message)
+        elif message.phase in _IN_EPISODE:
             running = Running(message.run_id, message.episode, message.mode, message.episodes_done, to_ns(message.header.stamp))
         self._turns.status(running)
         self._advance()
@@ -86,19 +98,35 @@ class OperatorNode(BaseNode[OperatorParameters]):
             return
         stamp_ns, parts, running = turn
         if self._episode != (running.run_id, running.episode):
-            self._episode, self._gave_up = (running.run_id, running.episode), False
+            self._episode, self._verdict = (running.run_id, running.episode), None
             self._person.begin(Mode(running.mode), running.number)
-        if not self._gave_up and self._person.gives_up(parts["cube"]):
-            self._gave_up = True
-            event = EpisodeEvent(kind=EpisodeEvent.FAILURE, source="operator")
-            event.header.stamp = to_stamp(stamp_ns)
-            self._event.publish(event)
+        if self._person.gives_up(parts["cube"]):
+            self._judge(False, to_stamp(stamp_ns))
+        elif self.params.judges and parts["truth"]:
+            self._judge(True, to_stamp(stamp_ns))
         active, action = self._person.act(parts["joints"], parts["cube"], parts["truth"])
         self._answer = TeleopCommand(active=active)
         self._answer.header.stamp = to_stamp(stamp_ns)
         if active:
             self._answer.action = array.array("f", action.tobytes())
         self._teleop.publish(self._answer)
+
+    def _answer_for_verdict(self, message: EpisodeStatus) -> None:
+        """Time is over and the actor asks, in one status after another: say it again, or that it failed."""
+        if self._asked != (message.run_id, message.episode):
+            self._asked = (message.run_id, message.episode)
+            self._say(EpisodeEvent.SUCCESS if self._verdict else EpisodeEvent.FAILURE, message.header.stamp)
+
+    def _judge(self, success: bool, stamp: Time) -> None:
+        """Say success or failure, once an episode."""
+        if self._verdict is None:
+            self._verdict = success
+            self._say(EpisodeEvent.SUCCESS if success else EpisodeEvent.FAILURE, stamp)
+
+    def _say(self, kind: int, stamp: Time) -> None:
+        event = EpisodeEvent(kind=kind, source="operator")
+        event.header.stamp = stamp
+        self._event.publish(event)
 
 
 main = main_of(OperatorNode)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import rclpy
+from geometry_msgs.msg import PoseStamped
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rosgraph_msgs.msg import Clock
@@ -19,7 +20,7 @@ from trajectory_msgs.msg import JointTrajectory
 from hilserl_core.action import Controller
 from hilserl_core.kinematics import Kinematics
 from hilserl_core.task import TaskSpec
-from hilserl_interfaces.msg import EpisodeStatus, Reward, TeleopCommand
+from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Reward, TeleopCommand
 from hilserl_interfaces.srv import ResetWorld
 from hilserl_ros import qos
 from hilserl_ros.convert import joint_command, to_ns, to_stamp
@@ -192,6 +193,53 @@ def test_the_operator_demonstrates_through_teleop_the_same_way_each_time(start, 
     assert demonstrate(1) != first, "another episode is another demonstration"
     station.say(EpisodeStatus.RESETTING, max(station.seen["reward"]), 0)
     assert demonstrate(0) == first
+
+
+def test_the_operator_says_by_event_when_it_is_ready_and_what_an_episode_was(start, station) -> None:
+    """The road by the person's word: ready when asked, each verdict once, failure when time is over."""
+    start("operator_node", "judges:=true")
+    events: list[tuple[int, int]] = []
+    station.node.create_subscription(
+        EpisodeEvent, "episode/event", lambda event: events.append((event.kind, to_ns(event.header.stamp))), qos.EPISODE_EVENT
+    )
+    create = station.node.create_publisher
+    joints, cube = create(JointState, "joint_states", qos.JOINT_STATES), create(PoseStamped, "cube_pose", qos.CUBE_POSE)
+    truth = create(Reward, "truth", qos.REWARD)
+
+    def asked() -> bool:
+        station.say(EpisodeStatus.AWAITING_READY, 1, 0)
+        return bool(events)
+
+    def tick(stamp_ns: int, success: bool, episode: int) -> None:
+        """One observation of a running episode, until the operator has answered it."""
+
+        def answered() -> bool:
+            station.say(EpisodeStatus.RUNNING, stamp_ns, episode)
+            messages = JointState(name=list(TASK.joints), position=[0.0, -0.5, 0.6, 1.2, 0.3, 0.2]), PoseStamped(), Reward()
+            messages[1].pose.position.x, messages[1].pose.orientation.w = 0.2, 1.0
+            messages[2].success = success
+            for publisher, message in zip((joints, cube, truth), messages, strict=True):
+                message.header.stamp = to_stamp(stamp_ns)
+                publisher.publish(message)
+            return stamp_ns in station.seen["teleop/operator"]
+
+        station.until(answered, f"the answer to {stamp_ns}")
+
+    def verdicts() -> list[tuple[int, int]]:
+        return [event for event in events if event[0] != EpisodeEvent.READY]
+
+    def awaited() -> bool:
+        station.say(EpisodeStatus.AWAITING_VERDICT, 11 * TICK_NS, 1)
+        return len(verdicts()) >= 2
+
+    station.until(asked, "the word that it is ready")
+    assert not verdicts()
+    for step, success in enumerate((False, True, True)):
+        tick((1 + step) * TICK_NS, success, 0)
+    tick(10 * TICK_NS, False, 1)
+    station.until(awaited, "the verdict when time is over")
+    tick(20 * TICK_NS, False, 2)
+    assert verdicts() == [(EpisodeEvent.SUCCESS, 2 * TICK_NS), (EpisodeEvent.FAILURE, 11 * TICK_NS)]
 
 
 def test_a_camera_can_be_made_to_stop_while_joints_go_on(start, station) -> None:
