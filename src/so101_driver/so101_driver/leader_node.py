@@ -19,7 +19,7 @@ from trajectory_msgs.msg import JointTrajectory
 from hilserl_core.kinematics import Kinematics
 from hilserl_interfaces.msg import EpisodeStatus, TeleopCommand
 from hilserl_ros import qos
-from hilserl_ros.convert import joint_command, joint_maps
+from hilserl_ros.convert import joint_command, joint_maps, to_ns
 from hilserl_ros.node import BaseNode, main_of
 from hilserl_ros.realtime import take_precedence
 from so101_description import JOINTS, urdf_path
@@ -27,11 +27,12 @@ from so101_driver.calibration import find_calibration, read_calibration
 from so101_driver.diagnostics import leader_statuses
 from so101_driver.errors import DriverError
 from so101_driver.finder import find_port, usb_serial_of
-from so101_driver.handover import HandoverConfig, State
+from so101_driver.handover import HELD, HandoverConfig, State
 from so101_driver.joint_state import joint_state, stamp_of
 from so101_driver.leader import Leader, Report
 from so101_driver.settings import LeaderParameters, timing
 from so101_driver.steering import steer
+from so101_driver.turns import PAST_SEAM
 
 _RETRY_S = 2.0
 _COMMAND_TICKS = 3  # for so long the last command is where the robot's target is
@@ -59,10 +60,12 @@ class LeaderNode(BaseNode[LeaderParameters]):
         self._robot: _Heard | None = None
         self._commanded: _Heard | None = None
         self._mirrored: Time | None = None
+        self._seen: Report | None = None  # the newest look at the leader, None while it is not there
+        self._answer: TeleopCommand | None = None  # in lockstep, to the newest observation
         self._episode: tuple[str, int] | None = None
         self._resetting = False
         self._said = ""
-        self._said_s = self._due_s = 0.0  # when `teleop` was published last, and is to be next
+        self._said_s = self._due_s = 0.0  # when `teleop/leader` was published last, and is to be next
         self._joints = self.create_publisher(JointState, "leader/joint_states", qos.recorded(qos.JOINT_STATES))
         self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
         if self.params.mode == "mirror":
@@ -112,15 +115,15 @@ class LeaderNode(BaseNode[LeaderParameters]):
         now_s, robot = time.monotonic(), self._robot
         if self._leader is None:
             self._open(now_s)
-        report = self._look(self._leader, now_s) if self._leader is not None else None
-        if robot is None:
+        report = self._seen = self._look(self._leader, now_s) if self._leader is not None else None
+        if robot is None or self.params.lockstep:
             return
         if self.params.mode == "mirror":
             if report is not None:
                 self._mirror(report, robot)
         elif now_s >= self._due_s:
             self._said_s, self._due_s = now_s, now_s + self.task.tick_s
-            self._publish_teleop(report, robot, now_s)
+            self._teleop.publish(self._command_of(report, robot))
 
     def _look(self, leader: Leader, now_s: float) -> Report:
         robot = self._robot
@@ -141,23 +144,34 @@ class LeaderNode(BaseNode[LeaderParameters]):
             joints = dict(zip(JOINTS, report.positions, strict=True))
             self._command.publish(joint_command(robot.stamp, joints, 1.0 / self.params.rate_hz))
 
-    def _publish_teleop(self, report: Report | None, robot: _Heard, now_s: float) -> None:
+    def _command_of(self, report: Report | None, robot: _Heard) -> TeleopCommand:
+        """What answers an observation: inactive where no person drives, or no leader is there."""
         message = TeleopCommand()
         message.header.stamp = robot.stamp
         if report is not None and report.state is State.FREE:
             message.active = True
-            commanded = self._commanded
-            recent = commanded is not None and now_s - commanded.come_s < _COMMAND_TICKS * self.task.tick_s
-            target = commanded.joints if recent else robot.joints
+            target = self._commanded.joints if self._is_recent(self._commanded, robot) else robot.joints
             message.action = array.array("f", steer(report.positions, target, self.task, self._kinematics))
-        self._teleop.publish(message)
+        return message
+
+    def _is_recent(self, commanded: _Heard | None, robot: _Heard) -> bool:
+        """Whether the robot's target still is where it was told to go; in lockstep by the simulation's time."""
+        if commanded is None:
+            return False
+        age_s = time.monotonic() - commanded.come_s
+        if self.params.lockstep:
+            age_s = (to_ns(robot.stamp) - to_ns(commanded.stamp)) * 1e-9
+        return 0.0 <= age_s <= _COMMAND_TICKS * self.task.tick_s
 
     def _say(self, leader: Leader) -> None:
         handover = leader.handover
         said = handover.reason or handover.state.value
         if said != self._said:
             self._said = said
-            self.get_logger().warning(f"it drives nothing: {said}") if handover.reason else self.get_logger().info(said)
+            if said.endswith((HELD, PAST_SEAM)):
+                self.get_logger().warning(f"it drives nothing: {said}")
+            else:
+                self.get_logger().info(f"limp: {said}" if handover.reason else said)
         if unconfirmed := leader.unconfirmed:
             which = ", ".join(map(str, unconfirmed))
             self.get_logger().warning(f"servo {which} did not confirm its torque; tried again", throttle_duration_sec=5.0)
@@ -166,10 +180,18 @@ class LeaderNode(BaseNode[LeaderParameters]):
 
     def _on_robot(self, message: JointState) -> None:
         positions, _ = joint_maps(message)
-        self._robot = self._hear(positions, message.header.stamp, "joint_states") or self._robot
+        heard = self._hear(positions, message.header.stamp, "joint_states")
+        if heard is None:
+            return
+        repeated = self._robot is not None and self._robot.stamp == heard.stamp
+        self._robot = heard
+        if self.params.lockstep:
+            if self._answer is None or not repeated:
+                self._answer = self._command_of(self._seen, heard)
+            self._teleop.publish(self._answer)
 
     def _on_command(self, message: JointTrajectory) -> None:
-        """Where the robot's target is now. The next `teleop` comes half a tick later: before the actor's next tick."""
+        """Where the robot's target is now. The next answer comes half a tick later: before the actor's next tick."""
         positions = dict(zip(message.joint_names, message.points[-1].positions if message.points else (), strict=False))
         self._commanded = self._hear(positions, message.header.stamp, "joint_command") or self._commanded
         self._due_s = min(time.monotonic() + 0.5 * self.task.tick_s, self._said_s + 1.5 * self.task.tick_s)

@@ -74,6 +74,14 @@ class LeaderParameters:
         choices=("teleop", "mirror"),
     )
     release: bool = parameter(True, "Let go when the node ends; else a leader that follows stays stiff.")
+    lockstep: bool = parameter(
+        False,
+        "Answer every observation of a simulation that waits for it, once, and again when it is repeated; in mode teleop.",
+    )
+
+    def __post_init__(self) -> None:
+        if self.lockstep and self.mode != "teleop":
+            raise ValueError(f"lockstep is for mode teleop, mode is {self.mode}: it does not answer every observation")
 
 
 def timing(params: FollowerParameters | LeaderParameters) -> dict[str, float]:

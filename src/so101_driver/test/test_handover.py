@@ -28,6 +28,7 @@ class Table:
         self.robot_age_s = self.leader_age_s = 0.0
         self.now_s = 100.0
         self.astray: tuple[str, ...] = ()
+        self.servo_rad = np.inf
         self.goals: list[np.ndarray | None] = []
 
     @property
@@ -42,7 +43,8 @@ class Table:
             sight = Sight(self.leader, self.leader_age_s, self.robot, self.robot_age_s, self.astray)
             goal = self.handover.step(self.now_s, sight)
             self.goals.append(goal)
-            self.leader = self.leader if goal is None else goal
+            if goal is not None:
+                self.leader = self.leader + np.clip(goal - self.leader, -self.servo_rad, self.servo_rad)
             self.now_s += CYCLE_S
         return self.state
 
@@ -161,6 +163,7 @@ def test_a_hand_that_is_there_when_the_node_starts_does_not_make_the_robot_leap(
 
 def test_a_leader_that_stands_beyond_its_limits_comes_back_and_is_in_nobodys_hand():
     table = Table(leader=1.79)
+    table.servo_rad = 1.25 * STEP_RAD  # as fast as its servo may be
     assert table.cycles(400) is State.FOLLOWING and table.handover.take_overs == 0
     np.testing.assert_allclose(table.leader, 0.0, atol=1e-9)
 

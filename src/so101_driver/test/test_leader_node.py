@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import time
@@ -20,7 +21,7 @@ from hilserl_core.kinematics import Kinematics
 from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import EpisodeStatus, TeleopCommand
 from hilserl_ros import qos
-from hilserl_ros.convert import joint_command, to_ns
+from hilserl_ros.convert import joint_command, to_ns, to_stamp
 from hilserl_ros.testing import Rig
 from so101_description import JOINTS, urdf_path
 from so101_driver import motors
@@ -46,17 +47,18 @@ class Station(Rig):
         self.file, self.port, self.sent_s = folder / "mine.json", folder / "arm", 0.0
         write_calibration(self.file, calibration)
         self.joints: JointState | None = None
-        self.teleop: TeleopCommand | None = None
+        self.answers: list[TeleopCommand] = []
         self.commands: list[JointTrajectory] = []
         self.message = ""
         self.robot: np.ndarray | None = ROBOT
+        self.lockstep = False
         self.told: list[int] = []  # stamps of the robot's joints [ns]
         self.state = self.node.create_publisher(JointState, "joint_states", qos.JOINT_STATES)
         self.command = self.node.create_publisher(JointTrajectory, "joint_command", qos.JOINT_COMMAND)
         self.episode = self.node.create_publisher(EpisodeStatus, "episode/status", qos.STATUS)
         subscribe = self.node.create_subscription
         subscribe(JointState, "leader/joint_states", lambda message: setattr(self, "joints", message), qos.JOINT_STATES)
-        subscribe(TeleopCommand, "teleop/leader", lambda message: setattr(self, "teleop", message), qos.TELEOP)
+        subscribe(TeleopCommand, "teleop/leader", self.answers.append, qos.TELEOP)
         subscribe(DiagnosticArray, "diagnostics", self._note, qos.DIAGNOSTICS)
 
     def _note(self, message: DiagnosticArray) -> None:
@@ -68,13 +70,33 @@ class Station(Rig):
         return self.run("so101_driver", "leader_node", (*given, *patient, *parameters))
 
     def meanwhile(self) -> None:
-        """The robot publishes its joints."""
-        if self.robot is not None and time.monotonic() > self.sent_s + 0.02:
-            self.sent_s = time.monotonic()
-            message = JointState(name=list(reversed(JOINTS)), position=self.robot[::-1].tolist())
-            message.header.stamp = self.node.get_clock().now().to_msg()
-            self.told.append(to_ns(message.header.stamp))
-            self.state.publish(message)
+        """The robot publishes its joints; in lockstep the next ones when these are answered, and again what is not."""
+        if self.robot is None:
+            return
+        now_s = time.monotonic()
+        if self.lockstep and self.told and self.answered_ns != self.told[-1]:
+            if now_s > self.sent_s + 0.5:
+                self.sent_s = now_s
+                self.tell(self.robot, self.told[-1])
+        elif now_s > self.sent_s + 0.02:
+            self.sent_s = now_s
+            self.told.append(self.node.get_clock().now().nanoseconds)
+            self.tell(self.robot, self.told[-1])
+
+    @property
+    def teleop(self) -> TeleopCommand | None:
+        """The newest one."""
+        return self.answers[-1] if self.answers else None
+
+    @property
+    def answered_ns(self) -> int:
+        """Stamp of the newest answer."""
+        return to_ns(self.teleop.header.stamp) if self.teleop is not None else 0
+
+    def tell(self, joints: np.ndarray, stamp_ns: int) -> None:
+        message = JointState(name=list(reversed(JOINTS)), position=joints[::-1].tolist())
+        message.header.stamp = to_stamp(stamp_ns)
+        self.state.publish(message)
 
     def near(self, joints: np.ndarray) -> Callable[[], bool]:
         return lambda: self.joints is not None and bool((np.abs(np.array(self.joints.position) - joints) < 0.02).all())
@@ -137,6 +159,39 @@ def test_it_follows_is_taken_over_drives_and_follows_again_after_a_reset(station
     station.until(lambda: station.message == "following", "what is said of it")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=LONG_S) == 0 and station.torque() == [0] * 6
+
+
+def test_in_lockstep_every_observation_is_answered_once_and_a_repeated_one_again(station):
+    """As the actor and the simulation behind it wait for it; before the leader is there its answers are inactive."""
+    heard, station.lockstep = station.answers, True
+    station.emulator.unplug()
+    station.start("lockstep:=true")
+    station.until(lambda: len(station.told) > 5, "answers")
+    assert heard and not any(message.active for message in heard)
+    station.emulator.plug(station.port)
+    station.until(station.near(ROBOT), "the leader at the robot's pose")
+    assert station.set_free(True).success
+    station.until(station.active, "the person to drive")
+    station.robot = None
+    station.until(lambda: station.answered_ns == station.told[-1], "the answer to the last observation")
+    answered = [to_ns(message.header.stamp) for message in heard]
+    assert [stamp for stamp, _ in itertools.groupby(answered)] == station.told
+    count, last = len(heard), heard[-1]
+    station.arm.push(0, 0.5)  # the hand moves on, and the answer stays
+    for more in (1, 2):
+        station.tell(ROBOT, station.told[-1])
+        station.until(lambda more=more: len(heard) == count + more, "the answer again")
+        assert heard[-1] == last and last.active
+    station.until(lambda: abs(station.joints.position[0] - 0.5) < 0.02, "the leader's joints")
+    station.tell(ROBOT, station.told[-1] + 100_000_000)
+    station.until(lambda: len(heard) == count + 3, "the answer to the next observation")
+    assert heard[-1].active and heard[-1].action != last.action
+
+
+def test_lockstep_and_mirroring_exclude_one_another(station):
+    process = station.start("mode:=mirror", "lockstep:=true")
+    _, said = process.communicate(timeout=LONG_S)
+    assert process.returncode != 0 and "lockstep is for mode teleop, mode is mirror" in said and "Traceback" not in said
 
 
 def test_mirrored_the_robot_is_told_the_leaders_joints_while_the_person_drives(station):
