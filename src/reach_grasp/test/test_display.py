@@ -219,6 +219,22 @@ def test_an_actor_that_has_gone_silent_is_what_is_waited_for(clock):
     assert watched.snapshot(heard, "training", "", 0.0).waits.endswith("waits for the actor, which was last heard 1:05 ago")
 
 
+def test_teleoperation_tells_who_drives_and_what_to_mend(clock):
+    watched = Scene("reach-grasp teleop", ("starting", "driving"), Path("log"))
+    heard = Heard(None)
+    heard.told = {}
+    found = watched.teleoperation(heard, "gamepad")
+    assert (found.stage, found.turn) == ("starting", Turn.SYSTEM)
+    heard.told = {"gamepad: input": "the person drives", "follower: arm": "ready", "follower: servo 1": "status 0"}
+    found = watched.teleoperation(heard, "gamepad")
+    assert (found.stage, found.turn, found.task) == ("driving", Turn.INFO, "take the gamepad and drive")
+    assert dict(found.fields) == {"gamepad": "the person drives", "follower": "ready"}
+    heard.problems = lambda now_s: [Problem("gamepad", "unplugged", True, 1.0), Problem("follower", "hot", False, 2.0)]
+    found = watched.teleoperation(heard, "gamepad")
+    assert (found.turn, found.task, found.fields) == (Turn.PERSON, "mend the gamepad: unplugged", ())
+    assert [problem.node for problem in found.problems] == ["follower"]
+
+
 STAY = "import signal, time\nopen({file!r}, 'a').write(str(os.getpid()) + '\\n')\nsignal.pause()"
 
 

@@ -87,10 +87,15 @@ class Scene:
     def teleoperation(self, monitor: Monitor, source: str) -> Snapshot:
         """A person who moves the arm without any actor, as the nodes' diagnostics tell. source: what the person drives with."""
         now_s = time.monotonic()
-        told = {name: monitor.told[name] for name in sorted(monitor.told) if name.split(": ")[-1] in ("arm", "input")}
-        mine = next((text for name, text in told.items() if name.startswith(f"{source}: ")), "")
-        started = bool(mine)
-        task = f"take the {source} and drive" if started else "nothing to do: the nodes start"
+        problems = monitor.problems(now_s)
+        troubled = {problem.node: problem.text for problem in problems}
+        told = {name.split(": ")[0]: text for name, text in sorted(monitor.told.items()) if name.endswith((": arm", ": input"))}
+        started = source in told
+        turn, task = Turn.SYSTEM, "nothing to do: the nodes start"
+        if source in troubled:
+            turn, task = Turn.PERSON, f"mend the {source}: {troubled[source]}"
+        elif started:
+            turn, task = Turn.INFO, f"take the {source} and drive"
         stalled_s = self._stalled_s((started,), now_s)
         waits = f"no progress for {clock(stalled_s)}: waits for the {source}'s node"
         return Snapshot(
@@ -99,11 +104,11 @@ class Scene:
             progress=float(started),
             number=1 + started,
             stages=len(self.stages),
-            turn=Turn.INFO if started else Turn.SYSTEM,
+            turn=turn,
             task=task,
-            fields=tuple((name.split(": ")[0], text) for name, text in told.items()),
+            fields=tuple((node, text) for node, text in told.items() if node not in troubled),
             waits=waits if stalled_s >= STALLED_S and not started else "",
-            problems=tuple(monitor.problems(now_s)),
+            problems=tuple(problem for problem in problems if problem.node != source),
             title=self.title,
             log=str(self.log),
         )
