@@ -154,7 +154,7 @@ def test_the_fields_tell_who_drives_and_who_judges_and_how_it_goes(clock):
     assert (found.number, found.stages, found.turn) == (4, 4, Turn.SYSTEM)
     assert fields["drives"] == "policy" and fields["episode"] == "7, tick 37 of 100"
     assert fields["success seen"] == "0.31, needs 0.87"
-    assert fields["success of last 20"] == "75%" and fields["help in last 20"] == "20%"
+    assert fields["success, last 20"] == "75%" and fields["help, last 20"] == "20%"
     assert fields["learner"] == "pretraining 45%" and fields["policy version"] == "9"
 
 
@@ -164,7 +164,7 @@ def test_the_fields_tell_who_drives_and_who_judges_and_how_it_goes(clock):
         (EpisodeStatus.RUNNING, True, Step.MODE_TRAINING, ["leader"], "person, leader"),
         (EpisodeStatus.RUNNING, False, Step.MODE_DEMONSTRATION, [], "nobody"),
         (EpisodeStatus.RUNNING, False, Step.MODE_EVALUATION, [], "policy"),
-        (EpisodeStatus.RESETTING, False, Step.MODE_TRAINING, [], "nobody, it resets"),
+        (EpisodeStatus.RESETTING, False, Step.MODE_TRAINING, [], "reset motion"),
         (EpisodeStatus.HOLDING, True, Step.MODE_TRAINING, ["leader"], "nobody"),
     ],
 )
@@ -181,6 +181,7 @@ def test_who_drives(phase, intervention, mode, sources, drives):
         (EpisodeStatus.HOLDING, "no wrist for 1.2 s", Turn.HOLD, "no wrist for 1.2 s"),
         (EpisodeStatus.RUNNING, "hold: 12 ticks left", Turn.INFO, "hold: 12 ticks left"),
         (EpisodeStatus.RUNNING, "", Turn.SYSTEM, "nothing to do"),
+        (EpisodeStatus.WAITING, "waiting for the first policy", Turn.SYSTEM, "nothing to do: waiting for the first policy"),
     ],
 )
 def test_what_the_person_must_do(clock, phase, text, turn, task):
@@ -233,6 +234,14 @@ def test_teleoperation_tells_who_drives_and_what_to_mend(clock):
     found = watched.teleoperation(heard, "gamepad")
     assert (found.turn, found.task, found.fields) == (Turn.PERSON, "mend the gamepad: unplugged", ())
     assert [problem.node for problem in found.problems] == ["follower"]
+
+
+def test_the_short_wait_of_lockstep_for_each_policy_does_not_flicker(clock):
+    status = EpisodeStatus(mode=Step.MODE_TRAINING, phase=EpisodeStatus.WAITING, text="waiting for the policy of step 209")
+    status.policy_version, status.index = 28, 37
+    found = scene().snapshot(Heard(status), "training", "", 0.5)
+    assert (found.turn, found.task) == (Turn.SYSTEM, "nothing to do")
+    assert dict(found.fields)["phase"] == "running" and dict(found.fields)["drives"] == "policy"
 
 
 STAY = "import signal, time\nopen({file!r}, 'a').write(str(os.getpid()) + '\\n')\nsignal.pause()"

@@ -124,10 +124,10 @@ class Scene:
             return []
         limit = f" of {self.ticks}" if self.ticks else ""
         fields = [
-            ("phase", _PHASES.get(status.phase, "unknown")),
+            ("phase", _PHASES.get(_phase(status), "unknown")),
             ("drives", driver(status, monitor.sources())),
             ("episode", f"{status.episode + 1}, tick {status.index}{limit}"),
-            ("success seen", _probability(monitor) if status.phase in _JUDGED else "-"),
+            ("success seen", _probability(monitor) if _phase(status) in _JUDGED else "-"),
         ]
         if (rate := self._rate.add(status.steps)) is not None:
             fields.append(("ticks/s", f"{rate:.0f}"))
@@ -138,11 +138,17 @@ class Scene:
         return fields
 
 
+def _phase(status: EpisodeStatus) -> int:
+    """The phase as a person sees it: in lockstep a running episode waits a little for each new policy."""
+    between = status.phase == EpisodeStatus.WAITING and status.policy_version and status.index
+    return EpisodeStatus.RUNNING if between else status.phase
+
+
 def driver(status: EpisodeStatus, sources: Sequence[str]) -> str:
     """Who moves the arm. sources: names of the sources of teleop that are active."""
     if status.phase == EpisodeStatus.RESETTING:
-        return "nobody, it resets"
-    if status.phase != EpisodeStatus.RUNNING:
+        return "reset motion"
+    if _phase(status) != EpisodeStatus.RUNNING:
         return "nobody"
     if status.intervention:
         return f"person, {sources[0]}" if sources else "person"
@@ -157,6 +163,8 @@ def _task(status: EpisodeStatus | None) -> tuple[Turn, str]:
         return Turn.HOLD, status.text or "an observation is missing"
     if status.phase in _YOURS:
         return Turn.PERSON, status.text or _YOURS[status.phase]
+    if status.phase == EpisodeStatus.WAITING:
+        return Turn.SYSTEM, "nothing to do" if _phase(status) == EpisodeStatus.RUNNING else f"nothing to do: {status.text}"
     return (Turn.INFO, status.text) if status.text else (Turn.SYSTEM, "nothing to do")
 
 
@@ -184,7 +192,7 @@ def _probability(monitor: Monitor) -> str:
     if reward is None:
         return "nothing judges"
     if reward.artifact == "simulation":
-        return f"{'yes' if reward.success else 'no'}, by the simulation"
+        return f"{'yes' if reward.success else 'no'}, simulation"
     threshold = monitor.threshold
     return f"{reward.probability:.2f}" + (f", needs {threshold:.2f}" if threshold is not None else "")
 
@@ -192,9 +200,9 @@ def _probability(monitor: Monitor) -> str:
 def _last(recent: Sequence[Episode], training: bool) -> list[tuple[str, str]]:
     if not recent:
         return []
-    found = [(f"success of last {len(recent[-20:])}", f"{success_rate(recent):.0%}")]
+    found = [(f"success, last {len(recent[-20:])}", f"{success_rate(recent):.0%}")]
     if training and (helped := intervention_rate(recent)) is not None:
-        found.append((f"help in last {len(recent[-20:])}", f"{helped:.0%}"))
+        found.append((f"help, last {len(recent[-20:])}", f"{helped:.0%}"))
     return found
 
 

@@ -107,10 +107,8 @@ class Demo:
                 with Display(sys.stdout) as display:
                     page = run_demo(folder, display, domain, options.real_time_factor)
             except KeyboardInterrupt:
-                done = ", ".join(folder.state.get("done", [])) or "no stages"
-                print(
-                    f"stopped: done and kept in {folder.path}: {done}; a stage that had begun goes on where it can", flush=True
-                )
+                done = ", ".join(folder.state.get("done", [])) or "no stage yet"
+                print(f"stopped: all so far is kept in {folder.path} (done: {done})", flush=True)
                 print(f"go on with: {shlex.join(['reach-grasp', *sys.argv[1:]])}", flush=True)
                 raise
         from reach_grasp.report.page import summary

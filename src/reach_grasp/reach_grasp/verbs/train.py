@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ class Train(ShowSystem):
 
     def run(self, options: argparse.Namespace) -> int:
         """Show the training to its end, and say where its result is."""
+        from reach_grasp.running.display import Turn
         from reach_grasp.running.monitor import all_learned, check_running, unlearned
         from reach_grasp.running.scene import STARTING, Scene
 
@@ -45,7 +47,10 @@ class Train(ShowSystem):
             if status is None:
                 return scene.snapshot(monitor, STARTING, "the nodes", 0.0)
             place = _place(status, learner, wanted, steps)
-            return scene.snapshot(monitor, *place, waits=unlearned(status, learner))
+            shown = scene.snapshot(monitor, *place, waits=unlearned(status, learner))
+            if self.name == "robot" and learner is None and status.phase == status.WAITING:
+                return replace(shown, turn=Turn.PERSON, task="start the learner: reach-grasp learner, in the same ROS domain")
+            return shown
 
         def kept(monitor: Monitor) -> str:
             if monitor.episode is None:
