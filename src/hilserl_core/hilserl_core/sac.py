@@ -44,7 +44,9 @@ class SacConfig:
     clamp_target: bool = described(True, "Keep targets within the returns that the task's reward allows.")
     normalize_q: bool = described(True, "Divide the actor's Q term by its mean magnitude.")
     actor_q_delay: int = described(500, "Training steps before the actor follows the critics.", minimum=0, maximum=10**9)
-    bc_weight: float = described(20.0, "Weight of imitating what a person did, in the actor's loss.", minimum=0.0, maximum=1e6)
+    bc_weight: float = described(
+        20.0, "Weight of imitating what a person did in episodes that succeeded, in the actor's loss.", minimum=0.0, maximum=1e6
+    )
     bc_half_life: float = described(1250.0, "Training steps in which that weight halves.", minimum=1.0, maximum=1e12)
     bc_halvings: float = described(4.0, "How often it halves; then it stays as it is.", minimum=0.0, maximum=1e6)
     actor_average_weight: float = described(
