@@ -33,11 +33,11 @@ class EstopServer:
             self._log.warning(f"begins stopped: {estop.reason}; {_GOES_ON}")
         self.say()
 
-    def say(self) -> None:
-        """Publish whether the arm is stopped until a person clears it, when that has changed. From any thread."""
+    def say(self, again: bool = False) -> None:
+        """Publish whether the arm is stopped until a person clears it, when that has changed, or again. From any thread."""
         with self._lock:
             stopped = self._estop.reason is not None or self._fault()
-            if stopped != self._said:
+            if again or stopped != self._said:
                 self._said = stopped
                 self._publisher.publish(Bool(data=stopped))
 
@@ -46,13 +46,14 @@ class EstopServer:
             self._stop("emergency stop by a message")
 
     def _stop(self, reason: str) -> str:
-        said = f"stopped; {_GOES_ON}"
+        said, is_news = f"stopped; {_GOES_ON}", self._estop.reason is None
         try:
             self._estop.stop(reason)
         except DriverError as error:
             said = str(error)
-        self._log.warning(f"{reason}: {said}")
-        self.say()
+        if is_news:
+            self._log.warning(f"{reason}: {said}")
+        self.say(again=True)  # the answer to who asked
         return said
 
     def _on_service(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:

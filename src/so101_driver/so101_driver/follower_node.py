@@ -225,7 +225,7 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         """A person's consent, after whatever stop; what was done. Raises DriverError."""
         if not self._active:
             self._latch.clear()
-            return "cleared; the arm is not active"
+            return "the arm is not active"
         with self._lock:
             self._follower.switch_on(clear=True)
         self._suspended = False

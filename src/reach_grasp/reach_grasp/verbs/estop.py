@@ -36,7 +36,6 @@ class Estop:
 
 def _stop(namespace: str) -> int:
     """Ask again and again until the driver has heard it and says so."""
-    from rclpy.duration import Duration
     from std_msgs.msg import Bool
 
     from hilserl_ros import qos
@@ -49,8 +48,7 @@ def _stop(namespace: str) -> int:
 
         def confirmed() -> bool:
             request.publish(Bool(data=True))
-            heard = request.get_subscription_count() and request.wait_for_all_acked(Duration(seconds=_RETRY_S))
-            return bool(heard and said and said[-1])
+            return len(said) > 1 and said[-1]  # first comes what was so before, then an answer to each request
 
         if not visitor.until(confirmed, _RETRY_S):
             print(_UNCONFIRMED)
