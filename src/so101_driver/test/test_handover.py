@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from so101_driver.errors import SafetyError
@@ -269,6 +269,36 @@ def test_torque_is_on_only_while_it_follows_a_robot_and_a_hand_can_be_felt(story
     table.cycles(500)  # it has come to the robot
     table.hand = 1.4 if table.leader[0] < 0 else -1.4
     assert table.cycles(20) is State.FREE
+
+
+idle = st.lists(
+    st.tuples(
+        st.sampled_from(["nothing", "back", "fail", "reset", "pause"]),
+        st.sampled_from([0.0, 0.6]),  # age of the robot's joints
+        st.floats(-2.0, 2.0),  # where the robot goes, at 2 rad/s
+        st.integers(1, 100),
+    ),
+    max_size=5,
+)
+
+
+@settings(max_examples=40)
+@given(st.floats(-1.8, 1.8), idle)
+def test_a_leader_that_nobody_touches_never_drives_whatever_the_robot_does(begin, story):
+    table = Table(leader=begin)
+    table.servo_rad = 1.25 * STEP_RAD
+    for what, robot_age_s, goal, count in story:
+        table.handover.resetting = what == "reset"
+        if what in ("back", "reset"):
+            table.handover.hand_back()
+        if what == "fail":
+            table.handover.fail(table.now_s, "a servo is silent")
+        table.now_s += 5.0 if what == "pause" else 0.0
+        table.robot_age_s = robot_age_s
+        for _ in range(count):
+            table.robot = table.robot + np.clip(goal - table.robot, -2.0 * CYCLE_S, 2.0 * CYCLE_S)
+            assert table.cycles() is not State.FREE
+    assert table.handover.take_overs == 0
 
 
 def test_settings_that_are_not_allowed_are_named():
