@@ -14,7 +14,7 @@ from hilserl_ros import qos
 from hilserl_ros.testing import Rig
 from reach_grasp.process import background
 
-MAPPING = dict.fromkeys(("z", "gripper", "success", "rerecord", "stop", "pause", "resume", "triggers"), "")
+MAPPING = dict.fromkeys(("z", "gripper", "success", "rerecord", "stop", "pause", "resume", "ready", "estop", "triggers"), "")
 MAPPING |= {"x": "axes/0", "y": "axes/1", "hold": "buttons/0", "failure": "buttons/1"}
 OWN = {
     "/**/gamepad": {"ros__parameters": {"device": "joy", "joy_timeout_s": 10.0, "mapping": MAPPING}},
@@ -56,9 +56,10 @@ def test_a_gamepad_drives_the_simulated_arm_tick_by_tick_and_its_keys_end_an_epi
     config.write_text(yaml.safe_dump(OWN))
     given = {"run": tmp_path / "run", "teleop": "gamepad", "demonstrations": 1, "config": config, "real_time_factor": 0.0}
     with background("record", given, tmp_path / "log.txt", {"ROS_DOMAIN_ID": str(hand.domain)}) as process:
-        hand.until(lambda: hand.teleop or process.poll() is not None, f"the system: {(tmp_path / 'log.txt').read_text()}")
+        hand.until(lambda: hand.teleop or process.poll() is not None, "the system")
+        assert process.poll() is None, (tmp_path / "log.txt").read_text()
         hand.stick = (0.0, 1.0)
-        hand.until(lambda: hand.place > 0.2, "the arm to turn to the left")
+        hand.until(lambda: abs(hand.place) > 0.25, "the arm to turn")
         assert hand.teleop[-1].active and list(hand.teleop[-1].action) == [0.0, 1.0, 0.0, 0.0]
         hand.stick, episode = (0.0, 0.0), hand.status.episode
         hand.failure = True
