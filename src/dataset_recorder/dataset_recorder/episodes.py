@@ -102,6 +102,7 @@ class EpisodeBags:
         self._refused: dict[Episode, float] = {}  # failed, which was said -> when it may be tried again
         self._discarded: set[Episode] = set()
         self._latest: dict[str, tuple[int, bytes]] = {}
+        self._firsts: dict[Episode, int] = {}  # sequence of its first step
 
     def begin(self, episode: Episode, now_s: float, index: int = 0, instant_ns: int | None = None) -> bool:
         """An episode runs; what came last on each topic before opens its bag. False, and said, when it cannot be recorded.
@@ -192,6 +193,8 @@ class EpisodeBags:
         sequence: its number within the run, which receipts need. instant_ns: of its observation.
         """
         receipts, run = self._receipts, episode.run
+        if index == 0:
+            self._firsts[episode] = sequence
         if receipts is not None and not receipts.is_new(run, sequence):
             return
         found = self._open.get(episode)
@@ -239,7 +242,7 @@ class EpisodeBags:
                 self._close(episode)
             elif item.ended_s is not None:
                 item.settled = item.settled or now_s >= self._rest_s(item)
-                complete = not self.awaits_steps or self._lacking(episode, item) == 0
+                complete = not self.awaits_steps or self._lacking(episode, item) == 0 or self._broke_off(episode, item)
                 lost = item.last_step is not None and now_s >= item.last_step[1] + LOST_S
                 if item.settled and (complete or lost or now_s >= item.ended_s + STEPS_S):
                     self._close(episode)
@@ -269,6 +272,13 @@ class EpisodeBags:
             lacking = min(lacking, self._receipts.lacking(episode.run, item.last_sequence))
         return lacking
 
+    def _broke_off(self, episode: Episode, item: _Open) -> bool:
+        """Whether an episode has no last step: the actor was stopped in it, and all steps up to the next episode's are here."""
+        if self._receipts is None or item.last_step is not None:
+            return False
+        later = [first for other, first in self._firsts.items() if other.run == episode.run and other.number > episode.number]
+        return bool(later) and self._receipts.lacking(episode.run, min(later) - 1) == 0
+
     def _settle(self, episode: Episode, item: _Open) -> None:
         """Note the steps that a kill would no longer lose."""
         while item.unkept and item.unkept[0][0] <= item.bag.kept:
@@ -289,7 +299,7 @@ class EpisodeBags:
             return
         self.closed += 1
         lacking = self._lacking(episode, item)
-        if self.awaits_steps and lacking != 0:
+        if self.awaits_steps and lacking != 0 and not self._broke_off(episode, item):
             what = "its last steps" if lacking is None else f"{lacking} of its steps"
             self._complain(f"{bag.folder} lacks {what}, which did not come in time")
         lost = f", {bag.dropped} messages came faster than they could be written" if bag.dropped else ""

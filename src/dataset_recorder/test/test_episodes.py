@@ -335,3 +335,17 @@ def test_a_bag_that_a_step_opens_holds_what_came_before_it_too(acknowledging):
         rig.bags.put("truth", instant_ns, b"%d" % instant_ns, instant_ns=instant_ns)
     rig.bags.put_step("steps", 4, b"step", ONE, 1, is_last=False, now_s=0.0, sequence=2, instant_ns=300)
     assert [message[2] for message in rig.made[ONE].messages] == [b"200", b"300", b"step"]
+
+
+def test_an_episode_that_the_actor_was_stopped_in_does_not_keep_its_bag_open(acknowledging):
+    """Its last step never comes: `reach-grasp record`, begun again after Ctrl-C, waited for that bag for ten minutes."""
+    rig, _ = acknowledging
+    rig.bags.begin(ONE, 0.0)
+    _step(rig, ONE, 0, 1)
+    rig.bags.begin(TWO, 1.0)
+    _step(rig, TWO, 0, 3, now_s=1.0)
+    rig.bags.tick(20.0)
+    assert rig.made[ONE].state == "open"  # its second step may still come
+    _step(rig, ONE, 1, 2, now_s=20.0)
+    rig.bags.tick(21.0)
+    assert rig.made[ONE].state == "closed" and rig.made[TWO].state == "open" and rig.complaints == []
