@@ -33,6 +33,8 @@ from hilserl_ros.convert import to_ns
 from hilserl_ros.node import BaseNode, NodeError, main_of
 
 _STEP = "hilserl_interfaces/msg/Step"
+_GOES_ON = (EpisodeStatus.WAITING, EpisodeStatus.PAUSED, EpisodeStatus.AWAITING_VERDICT)
+"""Phases in which the actor's episode may go on: it waits for the learner, for the end of a pause, for the person's word."""
 _VERSIONS = ("lerobot", "mujoco", "numpy", "rosbags", "torch")
 
 
@@ -165,7 +167,7 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
         episode = Episode(status.run_id, status.episode)
         if status.phase == EpisodeStatus.RUNNING and episode != self._given_up:
             self._bags.begin(episode, time.monotonic(), status.index, to_ns(status.header.stamp))
-        elif status.phase != EpisodeStatus.WAITING or episode != self._bags.current:  # an episode may wait for the learner
+        elif status.phase not in _GOES_ON or episode != self._bags.current:
             self._bags.end(time.monotonic())
 
     def _on_event(self, event: EpisodeEvent) -> None:

@@ -3,37 +3,39 @@
 
 from __future__ import annotations
 
-import array
 import math
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
-from hilserl_actor.control_loop import ControlLoop, Outcome, Phase
+from hilserl_actor.control_loop import ControlLoop, Outcome, Pace
+from hilserl_actor.episode import PERSON
 from hilserl_actor.metronome import Metronome
+from hilserl_actor.phases import Holding, Lack, Phase
 from hilserl_actor.policy_store import PolicyStore
-from hilserl_actor.reading import read_observation, read_teleop
+from hilserl_actor.reading import read_observation
 from hilserl_actor.resetter import RETRY_S, Resetter
 from hilserl_actor.schedule import CounterFile, Counters, Plan
 from hilserl_actor.sender import StepSender
 from hilserl_actor.settings import ActorParameters
-from hilserl_actor.status import status_message
-from hilserl_actor.teleop import NO_SOURCE, Choice, NewestCommands, Teleop, choose
+from hilserl_actor.status import result_message, status_message
+from hilserl_actor.teleop_topics import TeleopTopics
 from hilserl_core.action import Controller
 from hilserl_core.kinematics import Kinematics
 from hilserl_core.observation import ObservationError
 from hilserl_core.policy import PolicySpec
+from hilserl_core.stamps import foreign_stamp, set_back_s
 from hilserl_core.synchroniser import Synchroniser
 from hilserl_core.timing import Timings
-from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, PolicyParameters, Reward, StepAck, TeleopCommand
+from hilserl_interfaces.msg import EpisodeEvent, EpisodeResult, EpisodeStatus, PolicyParameters, Reward, StepAck, TeleopCommand
 from hilserl_interfaces.msg import Step as StepMessage
 from hilserl_interfaces.srv import ResetWorld
 from hilserl_ros import qos
@@ -42,6 +44,9 @@ from hilserl_ros.images import ImageError
 from hilserl_ros.node import BaseNode, StartAgain, main_of
 from hilserl_ros.realtime import take_precedence
 from so101_description import urdf_path
+
+SCRIPTED = "operator"
+"""Source of the events that are a function of the observation they are stamped with."""
 
 
 class ActorNode(BaseNode[ActorParameters]):
@@ -63,28 +68,36 @@ class ActorNode(BaseNode[ActorParameters]):
         self._store = PolicyStore(self.tables["policy."], task, params, counters.run_id, self.get_logger())
         self._kinematics = Kinematics(urdf_path(), task.joints)
         controller = Controller(task, self._kinematics, params.max_lag_m)
-        self._loop = ControlLoop(task, controller, self._store, plan, counters, params.hold_ticks, params.greedy_every)
+        pace = Pace(
+            ready_ticks=None if params.ready_after_s < 0 else round(params.ready_after_s * task.fps),
+            wait_for_person=params.wait_for_person,
+            verdict_ticks=round(params.verdict_timeout_s * task.fps),
+            hold_ticks=params.hold_ticks,
+        )
+        self._loop = ControlLoop(task, controller, self._store, plan, counters, pace, params.greedy_every, params.judge)
         self._saved: Counters | None = None
         self._answer: tuple[int, np.ndarray] | None = None  # lockstep: what was answered last
         self._timings = Timings()
         self._owing = False  # real time: this tick has found no new observation yet, and takes the first that comes
+        self._begins = False  # real time: the next observation is the first after a reset
         self._known_s = 0.0  # when the newest reward or observation was there [s, system clock]
         self._joints: np.ndarray | None = None
-        self._last_good_s = time.monotonic()
+        self._last_good_s = self._held_s = self._reward_s = time.monotonic()
+        self._unrewarded: tuple[int, float] | None = None  # stamp whose reward is waited for, and since when
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
 
-        self._sources = [source for source in params.teleop_sources if source != NO_SOURCE]
+        self._teleop = TeleopTopics(
+            self, params.teleop_sources, task, self._complain, self._on_teleop, keep_newest=not params.lockstep
+        )
         parts = [*task.cameras, "joints"]  # the first gives the observation's stamp, which the reward carries too
         if params.lockstep:
-            parts += ["reward", *(f"teleop/{source}" for source in self._sources)]
+            parts += [*self._rewards(), *self._teleop.topics]
         self._sync = Synchroniser(parts, 0 if params.lockstep else round(0.5e9 * task.tick_s))
-        self._teleop = NewestCommands()
-        self._choice, self._chosen_ns = Choice(), -1  # who drives, and for which observation that was published last
         self._connect()
         client = self.create_client(ResetWorld, "sim/reset") if params.reset == "world" else None
         goal = np.array(task.reset_joints_rad)
         arm = self.create_client(SetBool, "follower/suspend") if params.reset_stops_arm else None
-        self._resetter = Resetter(client, goal, self._on_reset, self._complain, arm)
+        self._resetter = Resetter(client, goal, self._on_reset, self._complain, arm, params.reset_variation_rad)
         if not params.wait_for_recorder:
             self._follow(self._loop.start())
 
@@ -95,16 +108,15 @@ class ActorNode(BaseNode[ActorParameters]):
         params = self.params
         self._command = self.create_publisher(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
         self._status = self.create_publisher(EpisodeStatus, "episode/status", qos.STATUS)
-        self._counted = self.create_publisher(TeleopCommand, "teleop", qos.recorded(qos.TELEOP))
+        self._results = self.create_publisher(EpisodeResult, "episode/result", qos.EPISODE_RESULT)
         image_qos = qos.IMAGE if params.lockstep else qos.newest()
         create = self.create_subscription
         self._parts = {"joints": create(JointState, "joint_states", self._on_joints, qos.JOINT_STATES)}
         for camera in self.task.cameras:
             self._parts[camera] = create(Image, f"{camera}/image_raw", partial(self._on_part, camera), image_qos)
-        self._parts["reward"] = create(Reward, "reward", self._on_reward, qos.REWARD)
-        for source in self._sources:
-            topic = f"teleop/{source}"
-            self._parts[topic] = create(TeleopCommand, topic, partial(self._on_teleop, source), qos.TELEOP)
+        self._parts |= {part: create(Reward, part, self._on_reward, qos.REWARD) for part in self._rewards()}
+        self._parts |= self._teleop.subscriptions
+        self.create_subscription(Bool, "estop", self._on_estop, qos.STATUS)
         self.create_subscription(EpisodeEvent, "episode/event", self._on_event, qos.EPISODE_EVENT)
         if params.mode == "train":
             self.create_subscription(StepAck, "steps/ack", self._on_ack, qos.STEPS_ACK)
@@ -115,10 +127,27 @@ class ActorNode(BaseNode[ActorParameters]):
             self._metronome = Metronome(self, self.task.tick_s, params.command_delay_s, self._on_tick)
             self.get_logger().info(f"the tick runs with {take_precedence()}")
 
+    def _rewards(self) -> list[str]:
+        """Topic of the rewards, none where only the person judges."""
+        return [] if self.params.judge == PERSON else ["reward"]
+
+    def _of_now(self, name: str, stamp: Time) -> bool:
+        """Whether a stamp can be from the present, said when it cannot. Simulated time is whatever it is."""
+        sentence = "" if self.params.lockstep else foreign_stamp(name, to_ns(stamp), self.get_clock().now().nanoseconds)
+        if sentence:
+            self.get_logger().error(sentence, throttle_duration_sec=5.0)
+        return not sentence
+
     def _on_part(self, part: str, message: object) -> None:
-        if self._answer is not None and part == "joints" and to_ns(message.header.stamp) == self._answer[0]:
+        stamp_ns = to_ns(message.header.stamp)
+        if not self._of_now(part, message.header.stamp):
+            return
+        if not self.params.lockstep and (back_s := set_back_s(stamp_ns, self._sync.used_through)):
+            self._hold(f"the system clock was set back by {back_s:.0f} s")
+            self._sync.begin_anew()
+        if self._answer is not None and part == "joints" and stamp_ns == self._answer[0]:
             self._publish_command(message.header.stamp, self._answer[1])  # it was lost: the simulator repeats itself
-        self._sync.add(part, to_ns(message.header.stamp), message)
+        self._sync.add(part, stamp_ns, message)
         if self.params.lockstep or self._owing:
             self._advance()
 
@@ -132,39 +161,44 @@ class ActorNode(BaseNode[ActorParameters]):
     def _on_reward(self, message: Reward, info: dict) -> None:
         if self.params.lockstep:
             self._on_part("reward", message)
-        elif math.isfinite(message.reward):
-            self._known_s = info["source_timestamp"] * 1e-9
-            self._follow(self._loop.reward(to_ns(message.header.stamp), message.reward, message.success))
-        else:
+        elif not math.isfinite(message.reward):
             self._complain(f"a reward is {message.reward}: it counts as not having come")
+        elif self._of_now("reward", message.header.stamp):
+            self._known_s, self._reward_s = info["source_timestamp"] * 1e-9, time.monotonic()
+            self._follow(self._loop.reward(to_ns(message.header.stamp), message.reward, message.success))
 
-    def _on_teleop(self, source: str, message: TeleopCommand) -> None:
+    def _on_teleop(self, topic: str, message: TeleopCommand) -> None:
         if self.params.lockstep:
-            self._on_part(f"teleop/{source}", message)
+            self._on_part(topic, message)
         else:
-            self._teleop.put(source, self._read_teleop(source, message), time.monotonic())
-
-    def _read_teleop(self, source: str, message: TeleopCommand) -> Teleop | None:
-        try:
-            return read_teleop(message, source, self.task)
-        except ObservationError as error:
-            self._complain(f"{error}: ignored")
-            return None
+            self._of_now(topic, message.header.stamp)  # only said: it counts from its arrival on
 
     def _on_event(self, event: EpisodeEvent) -> None:
+        """A person's word counts from its arrival on; the scripted person's in lockstep by its stamp, so that a run repeats."""
+        loop, lockstep = self._loop, self.params.lockstep
+        scripted = lockstep and event.source == SCRIPTED
+        if not scripted:
+            self._of_now("episode/event", event.header.stamp)
         if event.kind in (EpisodeEvent.SUCCESS, EpisodeEvent.FAILURE, EpisodeEvent.RERECORD):
+            after_ns = to_ns(event.header.stamp) if scripted else None
             again = event.kind == EpisodeEvent.RERECORD
-            self._loop.judge(event.kind == EpisodeEvent.SUCCESS, to_ns(event.header.stamp), again)
-            return
-        calls = {
-            EpisodeEvent.PAUSE: self._loop.pause,
-            EpisodeEvent.RESUME: self._loop.resume,
-            EpisodeEvent.STOP: self._loop.stop,
-        }
-        if event.kind in calls:
-            if event.kind != EpisodeEvent.RESUME:
+            self._follow(loop.judge(event.kind == EpisodeEvent.SUCCESS, after_ns, again))
+        elif event.kind == EpisodeEvent.READY:
+            loop.ready()
+        elif event.kind in (EpisodeEvent.PAUSE, EpisodeEvent.STOP):
+            self._resetter.cancel()
+            self._follow(loop.pause(freeze=lockstep) if event.kind == EpisodeEvent.PAUSE else loop.stop())
+        elif event.kind == EpisodeEvent.RESUME:
+            self._last_good_s = time.monotonic()
+            self._follow(loop.resume())
+        if lockstep and not scripted:
+            self._advance()
+
+    def _on_estop(self, message: Bool) -> None:
+        if message.data is not self._loop.arm_stopped:
+            if message.data:
                 self._resetter.cancel()
-            self._follow(calls[event.kind]())
+            self._follow(self._loop.stop_arm(message.data))
 
     def _on_ack(self, ack: StepAck) -> None:
         if ack.run_id == self._loop.counters.run_id:
@@ -180,7 +214,7 @@ class ActorNode(BaseNode[ActorParameters]):
 
     def _on_new_parameters(self) -> None:
         if self._loop.phase is Phase.WAITING:
-            if not self._loop.in_episode:
+            if self._loop.episode is None:
                 self._follow(self._loop.start())
             elif self.params.lockstep:
                 self._advance()
@@ -188,59 +222,49 @@ class ActorNode(BaseNode[ActorParameters]):
     def _on_tick(self) -> None:
         targets = self._resetter.targets()
         if targets is None:
-            self._owing = self._loop.in_episode
+            self._owing = self._loop.takes_observations
             self._advance()
         else:
             self._publish_command(self.get_clock().now().to_msg(), targets)
 
     def _advance(self) -> None:
         """One tick of the loop, if a complete new observation is there."""
-        if self._sender.blocked or not self._loop.in_episode:
+        loop, lockstep = self._loop, self.params.lockstep
+        if self._sender.blocked or not loop.takes_observations:
             return
-        found = self._sync.newest()
+        found = self._sync.newest() or (self._sync.newest(self._not_observed) if loop.verdict_waits else None)
         if found is None:
             return
         stamp_ns, parts = found
         self._owing = False
         try:
             observation, joints = read_observation(stamp_ns, parts, self.task, self._kinematics)
+            reward = parts.get("reward")
+            if reward is not None and not math.isfinite(reward.reward):
+                raise ObservationError(f"the reward is {reward.reward}")
         except (ObservationError, ImageError) as error:
             self._sync.use(stamp_ns)
             self._hold(str(error))
             return
         self._last_good_s, self._known_s = time.monotonic(), time.time()
-        if (reward := parts.get("reward")) is not None:
-            if not math.isfinite(reward.reward):
-                self._sync.use(stamp_ns)
-                self._hold(f"the reward is {reward.reward}")
-                return
-            self._loop.reward(stamp_ns, reward.reward, reward.success)
-        outcome = self._loop.observe(observation, joints)
-        if not self.params.lockstep:
+        if reward is not None:
+            loop.reward(stamp_ns, reward.reward, reward.success)
+        outcome = loop.observe(observation, joints)
+        if not lockstep:
             self._send(outcome)  # there is time until the command goes out
-            if self._loop.in_episode and self._loop.builder.index == 0:
+            if self._begins:
                 self._metronome.begin()
-        outcome.joints = self._loop.act(observation, joints, self._person(stamp_ns, parts))
-        if outcome.joints is not None or not self._loop.in_episode:
+        self._begins = False
+        teleop = self._teleop.choose(stamp_ns, parts, self.params.teleop_timeout_s)
+        outcome.joints = loop.act(observation, joints, teleop)
+        if outcome.joints is not None or loop.episode is None:
             self._sync.use(stamp_ns)
         self._follow(outcome, stamp_ns)
 
-    def _person(self, stamp_ns: int, parts: dict[str, Any]) -> Teleop | None:
-        """What the person wants for this observation; published as `teleop`, once."""
-        if self.params.lockstep:
-            commands = {source: self._read_teleop(source, parts[f"teleop/{source}"]) for source in self._sources}
-        else:
-            commands = self._teleop.at(time.monotonic(), self.params.teleop_timeout_s)
-        self._choice = choose(commands)
-        teleop = self._choice.teleop
-        if stamp_ns != self._chosen_ns:
-            self._chosen_ns = stamp_ns
-            message = TeleopCommand(active=teleop is not None)
-            message.header.stamp = to_stamp(stamp_ns)
-            if teleop is not None:
-                message.action = array.array("f", teleop.action.tobytes())
-            self._counted.publish(message)
-        return teleop
+    @property
+    def _not_observed(self) -> list[str]:
+        """The parts of lockstep without which an observation can still be judged."""
+        return [*self._rewards(), *self._teleop.topics]
 
     def _follow(self, outcome: Outcome, stamp_ns: int | None = None) -> None:
         """Carry out what the loop asks for."""
@@ -258,18 +282,20 @@ class ActorNode(BaseNode[ActorParameters]):
             self._resetter.poll(self._joints, self.params.reset_duration_s)
 
     def _send(self, outcome: Outcome) -> None:
-        """The finished steps on their way."""
-        if not outcome.steps:
-            return
-        self._sender.put(outcome.steps)
+        """The finished steps on their way, and how an episode has ended after its last one."""
+        if outcome.steps:
+            self._sender.put(outcome.steps)
         took_s = time.time() - self._known_s
         for step in outcome.steps:
             self._timings.add("reward_to_step", took_s, step.sequence)
         outcome.steps = []
+        for result in outcome.results:
+            self._results.publish(result_message(result))
+        outcome.results = []
 
     def _answer_observation(self, stamp_ns: int, joints: np.ndarray) -> None:
         """The command that answers an observation, unless the episode was ended while it waited to go out."""
-        if not self._loop.in_episode:
+        if not self._loop.takes_observations:
             return
         self._publish_command(to_stamp(stamp_ns), joints)
         self._answer = (stamp_ns, joints) if self.params.lockstep else None
@@ -284,16 +310,19 @@ class ActorNode(BaseNode[ActorParameters]):
         """The world or the arm is in its start state."""
         self._sync.use(self._sync.latest if stamp_ns is None else stamp_ns - 1)
         self._last_good_s = time.monotonic()
-        self._loop.reset_done()
+        self._loop.reset_done(self._resetter.goal if stamp_ns is None else None)
         self._publish_status(stamp_ns)
-        self._owing = True  # the episode's beat begins with its first observation
+        self._owing = self._begins = True  # the episode's beat begins with its first observation
         if self.params.lockstep:
             self._advance()
 
-    def _hold(self, why: str) -> None:
-        if self._loop.in_episode:
+    def _hold(self, why: str, lack: Lack = Lack.OBSERVATION) -> None:
+        if self._loop.takes_observations:
             self.get_logger().error(f"the arm holds: {why}")
-        self._follow(self._loop.lost(why))
+        self._held_s = time.monotonic()
+        self._follow(self._loop.lost(why, lack))
+        if not self.params.lockstep:
+            self._sync.begin_anew()  # what comes now may be stamped by a clock that was set
 
     def _on_housekeeping(self) -> None:
         """Ten times a second: resend, retry a reset, notice what is missing."""
@@ -307,19 +336,34 @@ class ActorNode(BaseNode[ActorParameters]):
         if loop.phase not in (Phase.RUNNING, Phase.RESETTING):
             self._publish_status(None)  # acknowledgements go on while nothing else happens
         silent_s = time.monotonic() - self._last_good_s
-        if loop.phase is Phase.RUNNING and silent_s > params.observation_timeout_s:
+        if loop.takes_observations and loop.phase is not Phase.WAITING and silent_s > params.observation_timeout_s:
             lacking = self._sync.lacking()
             self._hold(f"no {', '.join(lacking) or 'observation'} for {silent_s:.1f} s")
             if params.lockstep:
                 self._look_for_publishers(lacking)
-        elif loop.phase is Phase.HOLDING and silent_s > 1.0:
-            self._last_good_s = time.monotonic()
-            if params.lockstep or self._sync.newest() is not None:
-                self._follow(loop.recovered())
-        elif loop.in_episode and not params.lockstep and (since := loop.builder.waiting_since_ns) is not None:
-            late_s = (self.get_clock().now().nanoseconds - since) * 1e-9
-            if late_s > params.reward_timeout_s:
-                self._hold(f"no reward for {late_s:.1f} s")
+        elif isinstance(loop.state, Holding):
+            self._recover(loop.state.lack)
+        elif not params.lockstep:
+            self._look_for_reward()
+
+    def _recover(self, lack: Lack) -> None:
+        """Go on when what was lacking is back; in lockstep only a reset brings a new observation."""
+        held_s = time.monotonic() - self._held_s
+        back = self._reward_s > self._held_s if lack is Lack.REWARD else self.params.lockstep or self._sync.newest() is not None
+        if lack is not Lack.CLEARANCE and held_s > 1.0 and back:
+            self._last_good_s = self._held_s = time.monotonic()
+            self._follow(self._loop.recovered(lack))
+
+    def _look_for_reward(self) -> None:
+        """Real time: a step may wait for its reward for so long, however clocks are set meanwhile."""
+        episode = self._loop.episode
+        since_ns = None if episode is None else episode.builder.waiting_since_ns
+        if since_ns is None or self.params.judge == PERSON:
+            self._unrewarded = None
+        elif self._unrewarded is None or self._unrewarded[0] != since_ns:
+            self._unrewarded = (since_ns, time.monotonic())
+        elif (late_s := time.monotonic() - self._unrewarded[1]) > self.params.reward_timeout_s:
+            self._hold(f"no reward for {late_s:.1f} s: is what judges (judge is {self.params.judge}) running?", Lack.REWARD)
 
     def _look_for_publishers(self, lacking: list[str]) -> None:
         """Raises StartAgain for a part that nobody is seen to publish, since in lockstep all of them belong to this system.
@@ -336,7 +380,7 @@ class ActorNode(BaseNode[ActorParameters]):
 
     def _publish_status(self, stamp_ns: int | None) -> None:
         stamp = self.get_clock().now().to_msg() if stamp_ns is None else to_stamp(stamp_ns)
-        self._status.publish(status_message(stamp, self._loop, self._store, self._sender, self._choice.conflict))
+        self._status.publish(status_message(stamp, self._loop, self._store, self._sender, self._teleop.choice.conflict))
 
     def close(self) -> None:
         """Everything taken so far is on disk when the node ends."""

@@ -4,29 +4,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
 
-from hilserl_actor.episode import EpisodeBuilder
+from hilserl_actor.episode import PERSON, End, Episode, EpisodeBuilder, Result, Verdict
+from hilserl_actor.phases import (
+    AwaitingPerson,
+    AwaitingReady,
+    AwaitingVerdict,
+    Done,
+    Holding,
+    Idle,
+    Lack,
+    NoPolicy,
+    Paused,
+    Phase,
+    Resetting,
+    Running,
+    State,
+)  # fmt: skip
 from hilserl_actor.schedule import Counters, Plan
 from hilserl_actor.teleop import Teleop
 from hilserl_core.action import Controller
 from hilserl_core.step import Mode, Observation, Step
 from hilserl_core.task import TaskSpec
-
-
-class Phase(IntEnum):
-    """As in hilserl_interfaces/EpisodeStatus."""
-
-    IDLE = 0
-    RESETTING = 1
-    RUNNING = 2
-    PAUSED = 3
-    WAITING = 4
-    DONE = 5
-    HOLDING = 6
 
 
 class Policy(Protocol):
@@ -41,20 +43,43 @@ class Policy(Protocol):
         """An action, (A,) float32 in [-1, 1]."""
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How long the loop waits for a person, in ticks. ready_ticks: after a reset, None: until the person is ready.
+
+    wait_for_person: a demonstration's clock begins with the person's first active command. verdict_ticks: how long an
+    evaluation asks for a verdict when time is over and the person judges. hold_ticks: of a demonstration after its success.
+    """
+
+    ready_ticks: int | None = 0
+    wait_for_person: bool = False
+    verdict_ticks: int = 0
+    hold_ticks: int = 0
+
+
 @dataclass
 class Outcome:
-    """What a call of the loop asks for: joint targets (J,) to publish, finished steps, a reset of the world."""
+    """What a call of the loop asks for: joint targets (J,) to publish, finished steps and episodes, a reset of the world."""
 
     joints: np.ndarray | None = None
     steps: list[Step] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
     reset_seed: int | None = None
+
+    def then(self, later: Outcome) -> Outcome:
+        """Both, this one first."""
+        self.steps += later.steps
+        self.results += later.results
+        self.reset_seed = later.reset_seed
+        return self
 
 
 class ControlLoop:
-    """Runs the plan episode by episode.
+    """Runs the plan episode by episode; docs/episode.md has its phases and what ends an episode in each.
 
     The caller starts it, answers `reset_seed` with `reset_done`, and then calls `observe` and `act` with every observation.
     `act` returns no joints while the loop waits for parameters it must act with; call both again with the same observation.
+    An episode begins with its first observation. What ends before is prepared again and counts nowhere.
     """
 
     def __init__(
@@ -64,128 +89,203 @@ class ControlLoop:
         policy: Policy,
         plan: Plan,
         counters: Counters,
-        hold_ticks: int = 0,
+        pace: Pace = Pace(),
         greedy_every: int = 0,
+        judge: str = "simulation",
     ) -> None:
         self.task = task
         self.controller = controller
         self.policy = policy
         self.plan = plan
         self.counters = counters
-        self.hold_ticks = hold_ticks  # of demonstrations
+        self.pace = pace
         self.greedy_every = greedy_every  # so many training episodes one without exploration; 0: none
-        self.phase = Phase.IDLE
-        self.text = ""
+        self.judge_name = judge
+        self.state: State = Idle()
         self.mode = counters.next_mode(plan) or Mode.TRAINING
         self.seed = 0
-        self.builder: EpisodeBuilder | None = None
+        self.arm_stopped = False
         self.last_episode_success = False
         self.intervention = False
         self.dropped = 0  # actions of policy or person that were not finite
-        self._observed: int | None = None
-        self._person_drove = False
-        self._verdict: tuple[bool, int] | None = None
-        self._said: bool | None = None  # the verdict that counts so far in this episode
-        self._repeat = False
+        self._hold: np.ndarray | None = None  # joint targets (J,) rad while a person is waited for
+        self._waited_ns: int | None = None  # stamp of the newest observation in which a person was waited for
+
+    # What the caller may ask ------------------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase:
+        """As published."""
+        return self.state.phase
+
+    @property
+    def text(self) -> str:
+        """What the person must do now, or why the arm waits or holds."""
+        return self.state.text
+
+    @property
+    def episode(self) -> Episode | None:
+        """The episode that has begun and not ended, also while it is paused."""
+        state = self.state.frozen if isinstance(self.state, Paused) else self.state
+        return state.episode if isinstance(state, (Running, AwaitingVerdict)) else None
+
+    @property
+    def takes_observations(self) -> bool:
+        """Whether `observe` and `act` have a use for the next observation."""
+        if isinstance(self.state, Paused):
+            return self.verdict_waits
+        return isinstance(self.state, (AwaitingReady, AwaitingPerson, Running, AwaitingVerdict))
+
+    @property
+    def verdict_waits(self) -> bool:
+        """Whether a person has judged and the next observation, whatever it lacks, ends the episode."""
+        return self.episode is not None and self.episode.verdict is not None and self.episode.verdict.after_ns is None
+
+    # Between episodes -------------------------------------------------------------------------------------------------
 
     def start(self) -> Outcome:
         """Begin the next episode, or wait for the first policy, or be done."""
-        if self.phase in (Phase.PAUSED, Phase.DONE):
+        if isinstance(self.state, (Paused, Done)):
+            return Outcome()
+        if self.arm_stopped:
+            self.state = Holding("the arm is stopped", Lack.CLEARANCE)
             return Outcome()
         mode = self.counters.next_mode(self.plan)
         if mode is None:
-            self.phase, self.text = Phase.DONE, "everything asked for has been done"
+            self.state = Done(self.counters.summary(self.plan))
             return Outcome()
         self.mode = mode
         if mode is not Mode.DEMONSTRATION and not self.policy.ready(self.counters.sequence + 1):
-            self.phase, self.text = Phase.WAITING, "waiting for the first policy"
+            self.state = NoPolicy()
             return Outcome()
-        self.phase, self.text = Phase.RESETTING, ""
         self.seed = self.counters.next_seed(self.plan, mode)
-        hold_ticks = self.hold_ticks if mode is Mode.DEMONSTRATION else 0
-        run_id, episode, sequence = self.counters.run_id, self.counters.episode, self.counters.sequence + 1
-        self.builder = EpisodeBuilder(self.task, run_id, mode, episode, sequence, hold_ticks)
-        self._observed, self._verdict, self._said, self._repeat, self._person_drove = None, None, None, False, False
+        self.state = Resetting()
         return Outcome(reset_seed=self.seed)
 
-    def reset_done(self) -> None:
-        """The world is in its start state: the next observation is the first of the episode."""
-        if self.phase is Phase.RESETTING:
-            self.phase = Phase.RUNNING
+    def reset_done(self, targets: np.ndarray | None = None) -> None:
+        """The world is in its start state. targets: (J,) rad, what holds the arm there, None: its joints as measured."""
+        if isinstance(self.state, Resetting):
+            self._hold = None if targets is None else targets.copy()
+            self.state = self._prepared() if self.pace.ready_ticks == 0 else AwaitingReady(self.pace.ready_ticks)
+
+    def ready(self) -> None:
+        """The person says that the episode may begin."""
+        if isinstance(self.state, AwaitingReady):
+            self.state.ready = True
+
+    def _prepared(self) -> AwaitingPerson | Running:
+        waits = self.pace.wait_for_person and self.mode is Mode.DEMONSTRATION
+        return AwaitingPerson() if waits else self._begun()
+
+    def _begun(self) -> Running:
+        counters, evaluates = self.counters, self.mode is Mode.EVALUATION
+        by_person = self.judge_name == PERSON
+        builder = EpisodeBuilder(
+            self.task, counters.run_id, self.mode, counters.episode, counters.sequence + 1,
+            hold_ticks=self.pace.hold_ticks if self.mode is Mode.DEMONSTRATION else 0,
+            unrewarded=by_person, asks=by_person and evaluates and self.pace.verdict_ticks > 0,
+        )  # fmt: skip
+        return Running(Episode(builder, self.seed, self.judge_name))
+
+    # What ends an episode, or its preparation ---------------------------------------------------------------------------
 
     def reward(self, stamp_ns: int, reward: float, success: bool) -> Outcome:
         """A reward has come; in real time it may finish steps, or the episode."""
-        if not self.in_episode:
+        if self.episode is None:
             return Outcome()
-        self.builder.reward(stamp_ns, reward, success)
+        self.episode.builder.reward(stamp_ns, reward, success)
+        if self.episode.verdict is not None:
+            return Outcome()  # the person has spoken before it
         return self._collect()
 
-    def judge(self, success: bool, stamp_ns: int, again: bool = False) -> None:
-        """The person's verdict, effective at the first observation after `stamp_ns`. again: the episode is repeated.
+    def judge(self, success: bool, after_ns: int | None = None, again: bool = False) -> Outcome:
+        """The person's verdict; again: the episode is repeated.
 
-        A verdict acts once, however often a key that is held says it.
+        after_ns: effective at the first observation after this stamp, None: at the next one, whenever it was stamped. When
+        time is over it is effective at once. A reset, and what follows it, has no verdict: failure and again reset anew.
         """
-        if self.in_episode and self._verdict is None and success is not self._said:
-            self._verdict, self._repeat = (success, stamp_ns), again
+        if self.episode is not None:
+            self.episode.say(Verdict(success, after_ns, again))
+            return self._collect() if self.episode.builder.time_over else Outcome()
+        if isinstance(self.state, (AwaitingReady, AwaitingPerson)):
+            if not success:
+                return self.start()
+            self.state.note = "nothing has been done yet that could be a success; "
+        return Outcome()
 
-    def pause(self) -> Outcome:
-        """Hold; the episode ends here without a verdict."""
-        if self.phase in (Phase.PAUSED, Phase.DONE):
+    def pause(self, freeze: bool = False) -> Outcome:
+        """Hold. freeze: time stands still, and the episode goes on afterwards; else it ends here without a verdict."""
+        if isinstance(self.state, (Paused, Done)):
             return Outcome()
-        outcome = self._truncate()
-        self.phase, self.text = Phase.PAUSED, "paused by the person"
+        if freeze and self.takes_observations:
+            self.state = Paused(self.state)
+            return Outcome()
+        why = "the episode has ended without a verdict" if self.episode is not None else ""
+        outcome = self._cut(End.STOP, "paused by the person")
+        self.state = Paused(why=why)
         return outcome
 
     def resume(self) -> Outcome:
-        """Go on with a new episode."""
-        if self.phase is not Phase.PAUSED:
+        """Go on with the episode that was frozen, else with a new one."""
+        if not isinstance(self.state, Paused):
             return Outcome()
-        self.phase = Phase.IDLE
+        if self.state.frozen is not None:
+            self.state = self.state.frozen
+            return Outcome()
+        self.state = Idle()
         return self.start()
 
     def stop(self) -> Outcome:
         """End the episode without a verdict, and the run."""
-        outcome = self._truncate()
-        self.phase, self.text = Phase.DONE, "stopped by the person"
+        outcome = self._cut(End.STOP, "the run was ended by the person")
+        self.state = Done("stopped by the person")
         return outcome
 
-    def lost(self, why: str) -> Outcome:
-        """An observation is missing or unusable: end the episode at the last good one and hold until observations are back."""
-        if not self.in_episode or self.phase is Phase.HOLDING:
-            return Outcome()
-        outcome = self._truncate()
-        outcome.joints = self.controller.hold()
-        self.phase, self.text = Phase.HOLDING, why
+    def stop_arm(self, stopped: bool) -> Outcome:
+        """The emergency stop was latched, or cleared; after it a new episode begins."""
+        self.arm_stopped = stopped
+        if not stopped:
+            return self.recovered(Lack.CLEARANCE)
+        outcome = self._cut(End.STOP, "emergency stop")
+        if isinstance(self.state, Paused):
+            self.state = Paused(why="the arm is stopped (reach-grasp estop --clear)")
+        elif not isinstance(self.state, (Done, Idle)):
+            self.state = Holding("the arm is stopped", Lack.CLEARANCE)
         return outcome
 
-    def recovered(self) -> Outcome:
-        """Observations are good again: a new episode begins."""
-        if self.phase is not Phase.HOLDING:
+    def lost(self, why: str, lack: Lack = Lack.OBSERVATION) -> Outcome:
+        """An observation or a reward is missing or unusable: end the episode and hold until it is back."""
+        if not isinstance(self.state, (AwaitingReady, AwaitingPerson, Running, AwaitingVerdict)):
             return Outcome()
-        self.phase = Phase.IDLE
+        outcome = self._cut(End.LOST, why)
+        outcome.joints = self.controller.hold() if self._hold is None else self._hold
+        self.state = Holding(why, lack)
+        return outcome
+
+    def recovered(self, lack: Lack = Lack.OBSERVATION) -> Outcome:
+        """What the arm held for is back: a new episode begins."""
+        if not isinstance(self.state, Holding) or self.state.lack is not lack:
+            return Outcome()
+        self.state = Idle()
         return self.start()
 
-    @property
-    def in_episode(self) -> bool:
-        """Whether an episode has begun and not ended."""
-        return self.builder is not None and self.phase in (Phase.RUNNING, Phase.WAITING)
+    # One tick ---------------------------------------------------------------------------------------------------------
 
     def observe(self, observation: Observation, joints: np.ndarray) -> Outcome:
         """One observation, which may finish steps, or the episode; `act` comes next. joints: (J,) rad as measured."""
-        if not self.in_episode:
+        if isinstance(self.state, AwaitingVerdict):
+            if self._waited(observation.stamp_ns):
+                self.state.ticks_left -= 1
+            if self.state.ticks_left <= 0:
+                self.state.episode.builder.give_up_asking()
+            return self._collect()
+        if self.episode is None:
             return Outcome()
-        if self._observed != observation.stamp_ns:
-            self._observed = observation.stamp_ns
-            self.builder.observe(observation)
-            if self.builder.index == 0:
-                self.controller.latch(joints)
-            if self._verdict is not None and observation.stamp_ns > self._verdict[1] and self.builder.index > 0:
-                self.builder.judge(self._verdict[0])
-                self._verdict, self._said = None, self._verdict[0]
+        self._take(self.episode, observation, joints)
         outcome = self._collect()
-        if self.in_episode and self.mode is Mode.TRAINING and self.counters.training_steps >= self.plan.training_steps:
-            outcome.steps += self._truncate().steps
-            self.start()
+        running = isinstance(self.state, Running) and self.mode is Mode.TRAINING
+        if running and self.counters.training_steps >= self.plan.training_steps:
+            outcome.then(self._cut(End.STOP, "all training steps are taken")).then(self.start())
         return outcome
 
     def act(self, observation: Observation, joints: np.ndarray, teleop: Teleop | None) -> np.ndarray | None:
@@ -193,35 +293,70 @@ class ControlLoop:
 
         teleop: the person's command for it, None when nobody is there.
         """
-        if not self.in_episode:
+        self._await_person(observation, joints, teleop)
+        if isinstance(self.state, (AwaitingReady, AwaitingPerson)):
+            return self._hold
+        if isinstance(self.state, AwaitingVerdict):
+            return self.controller.hold()
+        if not isinstance(self.state, Running):
             return None
-        if self.builder.index >= self.builder.last_index:
-            return self.controller.hold()  # the last observation: only its reward is still to come
-        action = self._choose(observation, joints, teleop)
+        builder = self.state.episode.builder
+        if builder.time_over:  # only its reward is still to come, or a success that is held
+            builder.act(np.zeros(self.task.action_size, np.float32), False, self.policy.version)
+            return self.controller.hold()
+        action = self._choose(self.state, observation, joints, teleop)
         if action is None:
             return None
         command = self.controller.command(action, joints)
-        self.builder.act(command.action, self.intervention, self.policy.version)
+        builder.act(command.action, self.intervention, self.policy.version)
         return command.joints
 
-    def _choose(self, observation: Observation, joints: np.ndarray, teleop: Teleop | None) -> np.ndarray | None:
+    def _await_person(self, observation: Observation, joints: np.ndarray, teleop: Teleop | None) -> None:
+        """Begin the episode in this observation when the person is ready and, in a demonstration, drives."""
+        if not isinstance(self.state, (AwaitingReady, AwaitingPerson)):
+            return
+        if self._hold is None:
+            self._hold = np.array(joints, float)
+        active = teleop is not None and teleop.active
+        if isinstance(self.state, AwaitingReady) and self._waited(observation.stamp_ns) and self.state.tick(active):
+            self.state = self._prepared()
+        if isinstance(self.state, AwaitingPerson) and active:
+            self.state = self._begun()
+        if isinstance(self.state, Running):
+            self._take(self.state.episode, observation, joints)
+
+    def _waited(self, stamp_ns: int) -> bool:
+        """Whether this observation has not been waited in before."""
+        before, self._waited_ns = self._waited_ns, stamp_ns
+        return before != stamp_ns
+
+    def _take(self, episode: Episode, observation: Observation, joints: np.ndarray) -> None:
+        if episode.observe(observation) and episode.builder.index == 0:
+            self.controller.latch(joints)
+            self._hold = None
+
+    def _choose(
+        self, running: Running, observation: Observation, joints: np.ndarray, teleop: Teleop | None
+    ) -> np.ndarray | None:
         """The person's action, else the policy's; None when the policy's parameters for this step are not here yet."""
+        episode = running.episode
         person = teleop is not None and teleop.active and self.mode is not Mode.EVALUATION
-        sequence = self.builder.acting_sequence
-        if self.mode is not Mode.DEMONSTRATION and not self.policy.ready(sequence):
-            self.phase, self.text = Phase.WAITING, f"waiting for the policy of step {sequence}"
+        sequence = episode.builder.acting_sequence
+        ready = self.mode is Mode.DEMONSTRATION or self.policy.ready(sequence)
+        if not ready and not self.verdict_waits:
+            running.lacks_policy = sequence
             return None
-        self.phase, self.text = Phase.RUNNING, ""
+        running.lacks_policy = None
         if person:
             action = teleop.action
-        elif self.mode is Mode.DEMONSTRATION:
+        elif self.mode is Mode.DEMONSTRATION or not ready:
             action = np.zeros(self.task.action_size, np.float32)
         else:
             action = self.policy.act(observation, sequence, deterministic=self._greedy)
         self.intervention = person or self.mode is Mode.DEMONSTRATION
-        if self._person_drove != person:
+        if episode.person_drove != person:
             self.controller.latch_position(joints)
-            self._person_drove = person
+            episode.person_drove = person
         if not np.isfinite(action).all():
             self.dropped += 1
             action = np.zeros(self.task.action_size, np.float32)
@@ -232,28 +367,34 @@ class ControlLoop:
         """Whether the policy acts with its mean: where that comes to rest is seen in no other training episode."""
         return self.mode is Mode.EVALUATION or (self.greedy_every > 0 and self.seed % self.greedy_every == 0)
 
+    # Steps and counters -----------------------------------------------------------------------------------------------
+
     def _collect(self) -> Outcome:
         """Hand out what is complete; begin the next episode when this one has ended."""
-        outcome = Outcome(steps=self._counted(self.builder.advance()))
-        if self.builder.ended:
-            self._finish()
+        episode = self.episode
+        outcome = Outcome(steps=self._counted(episode.builder.advance()))
+        if episode.builder.ended:
+            outcome.results.append(self._count(episode.result(End.TIME_OUT, "")))
+            self.state = Paused(why="the episode has ended") if isinstance(self.state, Paused) else Idle()
             outcome.reset_seed = self.start().reset_seed
+        elif isinstance(self.state, Running) and episode.builder.awaits_verdict:
+            self.state = AwaitingVerdict(episode, self.pace.verdict_ticks)
         return outcome
 
-    def _truncate(self) -> Outcome:
-        """End the running episode without a verdict."""
-        if not self.in_episode:
+    def _cut(self, end: End, why: str) -> Outcome:
+        """End the episode that has begun, if any. The caller decides what comes next."""
+        episode = self.episode
+        if episode is None or episode.builder.index < 0:
             return Outcome()
-        outcome = Outcome(steps=self._counted(self.builder.truncate()))
-        self._finish()
-        return outcome
+        steps = self._counted(episode.cut())
+        return Outcome(steps=steps, results=[self._count(episode.result(end, why))])
 
-    def _finish(self) -> None:
-        """Count the finished episode."""
-        self.last_episode_success = self.builder.success
-        self.counters = self.counters.after_episode(self.mode, self.builder.success, counts=not self._repeat)
-        self.builder = None
-        self.phase = Phase.IDLE
+    def _count(self, result: Result) -> Result:
+        self.last_episode_success = result.success
+        self.counters = self.counters.after_episode(
+            result.mode, result.success, counts=result.end is not End.RERECORD, judged=bool(result.judge)
+        )
+        return result
 
     def _counted(self, steps: list[Step]) -> list[Step]:
         for step in steps:

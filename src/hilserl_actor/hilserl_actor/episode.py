@@ -1,15 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns observations, actions and late rewards of one episode into numbered steps."""
+"""One episode: its numbered steps from observations, actions and late rewards, and who judged it."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 
 from hilserl_core.step import Mode, Observation, Step
 from hilserl_core.task import TaskSpec
+
+PERSON = "person"
+JUDGES = (PERSON, "classifier", "simulation")
+_KEPT_REWARDS = 256
+
+
+class End(IntEnum):
+    """What ended an episode, as in hilserl_interfaces/EpisodeResult."""
+
+    SUCCESS = 0
+    FAILURE = 1
+    RERECORD = 2
+    TIME_OUT = 3
+    STOP = 4
+    LOST = 5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A person's word. after_ns: effective at the first observation after this stamp, None: at the next one.
+
+    again: the episode is to be repeated.
+    """
+
+    success: bool
+    after_ns: int | None = None
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an episode ended; fields as in hilserl_interfaces/EpisodeResult."""
+
+    stamp_ns: int
+    run_id: str
+    episode: int
+    mode: Mode
+    seed: int
+    end: End
+    success: bool
+    judge: str
+    ticks: int
+    interventions: int
+    policy_version: int
+    episode_return: float
+    text: str
 
 
 @dataclass
@@ -27,16 +74,32 @@ class EpisodeBuilder:
     Call `observe` for each observation, `act` for the action taken in it, `reward` whenever one arrives, and take the
     complete steps from `advance`. In lockstep the reward is there at once; in real time it may come a tick later, and an
     action already taken after a success is dropped from the record. hold_ticks: the episode goes on for so many ticks after
-    the first success.
+    the first success. unrewarded: a person judges, and each reward is 0 until then. asks: when time is over the last step is
+    kept back until `judge` or `give_up_asking`.
     """
 
-    def __init__(self, task: TaskSpec, run_id: str, mode: Mode, episode: int, next_sequence: int, hold_ticks: int = 0) -> None:
+    def __init__(
+        self,
+        task: TaskSpec,
+        run_id: str,
+        mode: Mode,
+        episode: int,
+        next_sequence: int,
+        hold_ticks: int = 0,
+        unrewarded: bool = False,
+        asks: bool = False,
+    ) -> None:
         self.task = task
         self.run_id = run_id
         self.mode = mode
         self.episode = episode
         self.next_sequence = next_sequence
         self.hold_ticks = hold_ticks
+        self.unrewarded = unrewarded
+        self.asks = asks
+        self.judged = False  # a person has decided `success`
+        self.stamp_ns = 0  # of the newest observation
+        self.policy_version = 0  # that acted last
         self.ended = False
         self.terminal = False
         self.success = False
@@ -59,6 +122,21 @@ class EpisodeBuilder:
         return self.task.max_ticks + (self.hold_ticks if self._since_success else 0)
 
     @property
+    def time_over(self) -> bool:
+        """Whether the last observation is there: no other one is taken."""
+        return self.index >= self.last_index
+
+    @property
+    def hold_left(self) -> int | None:
+        """Ticks to hold after success, None before it."""
+        return self.hold_ticks + 1 - self._since_success if self._since_success else None
+
+    @property
+    def awaits_verdict(self) -> bool:
+        """Whether the last step waits for a person's word alone."""
+        return self.asks and self.time_over and len(self._ticks) == 2 and not self.ended
+
+    @property
     def acting_sequence(self) -> int:
         """The sequence number of the step that the newest observation belongs to."""
         return self.next_sequence + len(self._ticks) - 1
@@ -71,19 +149,31 @@ class EpisodeBuilder:
     def observe(self, observation: Observation) -> None:
         """The next observation of the episode."""
         self._ticks.append(_Tick(observation, self.index + 1))
+        self.stamp_ns = observation.stamp_ns
+        if self.unrewarded:
+            self._rewards[observation.stamp_ns] = (0.0, False)
 
     def act(self, action: np.ndarray, intervention: bool, policy_version: int) -> None:
         """The action, (A,) float32, that is carried out in the newest observation."""
         tick = self._ticks[-1]
         tick.action, tick.intervention, tick.policy_version = action, intervention, policy_version
+        self.policy_version = policy_version
 
     def reward(self, stamp_ns: int, reward: float, success: bool) -> None:
-        """What the image with this stamp was worth."""
+        """What the image with this stamp was worth; of no account where a person judges."""
+        if self.unrewarded:
+            return
         self._rewards[stamp_ns] = (reward, success)
+        while len(self._rewards) > _KEPT_REWARDS:  # of images that were no observation
+            del self._rewards[next(iter(self._rewards))]
 
     def judge(self, success: bool) -> None:
-        """The person's verdict: the newest observation ends the episode."""
+        """The person's verdict on the newest observation: it overrules every reward that has not been handed out."""
         self._verdict = success
+
+    def give_up_asking(self) -> None:
+        """Nobody has judged: the time-out stands."""
+        self.asks = False
 
     def advance(self) -> list[Step]:
         """The steps that are complete now, in order. Ends the episode on success, verdict or time-out."""
@@ -93,6 +183,10 @@ class EpisodeBuilder:
             judged = self._verdict is not None and len(self._ticks) == 2
             if judged:
                 reward, success = (self.task.success_reward if self._verdict else 0.0), self._verdict
+            elif self._verdict is not None:
+                reward, success = 0.0, False  # no reward came before the person's word
+            elif self.awaits_verdict:
+                break
             elif following in self._rewards:
                 reward, success = self._rewards.pop(following)
             else:
@@ -100,6 +194,7 @@ class EpisodeBuilder:
             tick = self._ticks.popleft()
             self.return_ += reward
             self.success = success if judged else self.success or success
+            self.judged = self.judged or judged
             if self.success and (self.task.terminate_on_success or judged or self._since_success):
                 self._since_success += 1
             self.actions += 1
@@ -114,8 +209,13 @@ class EpisodeBuilder:
         return steps
 
     def truncate(self) -> list[Step]:
-        """End here, without a verdict: later observations bootstrap from the last one whose reward is known."""
-        return [self._last(terminal=False)] if self._ticks and not self.ended else []
+        """End here: later observations bootstrap from the last one whose reward is known, unless a person has judged it."""
+        if not self._ticks or self.ended:
+            return []
+        terminal = self._verdict is not None  # its step had been handed out already
+        if terminal:
+            self.success, self.judged = self._verdict, True
+        return [self._last(terminal)]
 
     def _last(self, terminal: bool) -> Step:
         tick = self._ticks[0]
@@ -152,3 +252,84 @@ class EpisodeBuilder:
         )
         self.next_sequence += 1
         return step
+
+
+class Episode:
+    """An episode that has begun: its steps, and what was said about it."""
+
+    def __init__(self, builder: EpisodeBuilder, seed: int, judge: str) -> None:
+        """judge: who judges when no person does, one of JUDGES."""
+        self.builder = builder
+        self.seed = seed
+        self.judge = judge
+        self.verdict: Verdict | None = None  # not effective yet
+        self.said: bool | None = None  # the person's word that counts so far
+        self.again = False
+        self.person_drove = False
+
+    def say(self, verdict: Verdict) -> None:
+        """A person's verdict. It acts once, however often a key that is held says it."""
+        if self.verdict is None and verdict.success is not self.said:
+            self.verdict = verdict
+            if self.builder.time_over:
+                self._apply()
+
+    def observe(self, observation: Observation) -> bool:
+        """Take an observation once; False when it is known, or time is over. A verdict that waits for it becomes effective."""
+        builder = self.builder
+        if builder.time_over or (builder.index >= 0 and observation.stamp_ns == builder.stamp_ns):
+            return False
+        builder.observe(observation)
+        after_ns = -1 if self.verdict is None or self.verdict.after_ns is None else self.verdict.after_ns
+        if self.verdict is not None and builder.index > 0 and observation.stamp_ns > after_ns:
+            self._apply()
+        return True
+
+    def cut(self) -> list[Step]:
+        """End at the last observation whose reward is known; a verdict that waits still counts."""
+        if self.verdict is not None and self.builder.index > 0:
+            self._apply()
+        steps = self.builder.advance()
+        return steps + self.builder.truncate()
+
+    def _apply(self) -> None:
+        verdict, self.verdict = self.verdict, None
+        self.said, self.again = verdict.success, verdict.again
+        self.builder.judge(verdict.success)
+
+    @property
+    def text(self) -> str:
+        """What the person must do now."""
+        builder = self.builder
+        if builder.hold_left is not None and builder.hold_ticks:
+            return f"success: hold, {builder.hold_left} ticks left"
+        if builder.time_over:
+            return "time is over: waiting for the rewards of the last images; the person's word counts too"
+        does = {
+            Mode.DEMONSTRATION: "show the task",
+            Mode.TRAINING: "the policy acts: help where it needs you",
+            Mode.EVALUATION: "the policy acts: hands off",
+        }[builder.mode]
+        return does + (", then say success or failure" if self.judge == PERSON else "")
+
+    def result(self, cause: End, why: str) -> Result:
+        """How it ended. cause, why: what ended it where that was no verdict, no success and no time-out."""
+        builder = self.builder
+        cut = cause in (End.STOP, End.LOST) and not (builder.terminal and builder.judged)
+        if not cut:
+            cause = End.TIME_OUT
+            if builder.terminal:
+                cause = End.SUCCESS if builder.success else End.RERECORD if self.again else End.FAILURE
+        rewarded = self.judge != PERSON and (builder.success or not cut)
+        judge = PERSON if builder.judged else self.judge if rewarded else ""
+        if not cut:
+            why = {
+                End.SUCCESS: f"success, says the {judge}",
+                End.FAILURE: "failure, says the person",
+                End.RERECORD: "the person wants it repeated",
+                End.TIME_OUT: "time was over" + ("" if judge else ", and nobody has judged"),
+            }[cause]
+        return Result(
+            builder.stamp_ns, builder.run_id, builder.episode, builder.mode, self.seed, cause, builder.success, judge,
+            builder.actions, builder.interventions, builder.policy_version, builder.return_, why,
+        )  # fmt: skip

@@ -6,6 +6,16 @@ from __future__ import annotations
 import numpy as np
 
 
+def reset_goal(home: np.ndarray, variation_rad: float, seed: int) -> np.ndarray:
+    """The reset pose (J,) rad of an episode: `home`, each joint but the last (the gripper) changed by up to `variation_rad`.
+
+    Uniform, and the same for the same seed.
+    """
+    change = np.random.default_rng(seed).uniform(-variation_rad, variation_rad, len(home))
+    change[-1] = 0.0
+    return np.asarray(home, float) + change
+
+
 class ResetMotion:
     """Joint targets from `start` to `goal`, both (J,) rad, over `duration_s`, with zero speed at both ends."""
 

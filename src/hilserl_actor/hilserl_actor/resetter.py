@@ -12,7 +12,7 @@ from rclpy.client import Client
 from rclpy.task import Future
 from std_srvs.srv import SetBool
 
-from hilserl_actor.motion import ResetMotion
+from hilserl_actor.motion import ResetMotion, reset_goal
 from hilserl_interfaces.srv import ResetWorld
 from hilserl_ros.convert import to_ns
 
@@ -34,12 +34,16 @@ class Resetter:
         done: Callable[[int | None], None],
         complain: Callable[[str], None],
         arm: Client | None = None,
+        variation_rad: float = 0.0,
     ) -> None:
         """client: the simulator's service, None to move the arm to `goal`, (J,) rad. arm: its driver's service `suspend`.
 
-        done: called with the stamp [ns] of the first observation, None where it is not known.
+        done: called with the stamp [ns] of the first observation, None where it is not known. variation_rad: how far the
+        pose that the arm moves to may be from `goal`, see `reset_goal`.
         """
-        self._client, self._goal, self._done, self._complain, self._arm = client, goal, done, complain, arm
+        self._client, self._home, self._variation_rad, self._arm = client, goal, variation_rad, arm
+        self._done, self._complain = done, complain
+        self.goal = goal  # (J,) rad, of the newest move
         self._asks: list[tuple[Client, Any]] = []
         self._stamp_ns = 0
         self._seed: int | None = None
@@ -51,6 +55,7 @@ class Resetter:
         """Start; `poll` does the rest."""
         self.cancel()
         self._seed, self._began_s, self._asked_s = seed, time.monotonic(), 0.0
+        self.goal = reset_goal(self._home, self._variation_rad, seed)
         if self._client is not None:
             self._asks = [(self._client, ResetWorld.Request(seed=seed))]
         if self._arm is not None:
@@ -68,7 +73,7 @@ class Resetter:
         late = now - self._began_s > RETRY_S
         if self._client is None:
             if self._motion is None and joints is not None:
-                self._motion = (ResetMotion(joints, self._goal, duration_s), now)
+                self._motion = (ResetMotion(joints, self.goal, duration_s), now)
             elif joints is None and late:
                 self._complain("no joint_states: the arm cannot be moved to its reset pose")
         elif self._request is None or now - self._asked_s > RETRY_S:

@@ -50,6 +50,7 @@ class Counters:
     evaluation_episodes: int = 0
     evaluation_successes: int = 0
     evaluation_steps: int = 0
+    evaluation_unjudged: int = 0  # of the episodes: nobody has judged them, and they are no failures
 
     def next_mode(self, plan: Plan) -> Mode | None:
         """The mode of the next episode, None when the plan is fulfilled."""
@@ -82,9 +83,23 @@ class Counters:
                 values["interventions"] = self.interventions + 1
         return replace(self, **values)
 
-    def after_episode(self, mode: Mode, success: bool, counts: bool = True) -> Counters:
-        """Counted on with a finished episode; a demonstration counts only when it succeeded (and `counts`)."""
+    def summary(self, plan: Plan) -> str:
+        """One sentence for the end of the plan."""
+        text = "everything asked for has been done"
+        if plan.evaluation_episodes and self.evaluation_unjudged:
+            text += f"; {self.evaluation_unjudged} of {self.evaluation_episodes} episodes were judged by nobody"
+        return text
+
+    def after_episode(self, mode: Mode, success: bool, counts: bool = True, judged: bool = True) -> Counters:
+        """Counted on with a finished episode. A demonstration counts only when it succeeded.
+
+        counts: False for one that is to be repeated; an evaluation repeats its world. judged: False when nobody has judged.
+        """
         values = {"episode": self.episode + 1}
+        if mode is Mode.EVALUATION and not counts:
+            return replace(self, **values)
+        if mode is Mode.EVALUATION:
+            values["evaluation_unjudged"] = self.evaluation_unjudged + (not judged)
         if mode is Mode.DEMONSTRATION:
             values["demonstration_attempts"] = self.demonstration_attempts + 1
             values["demonstrations"] = self.demonstrations + (success and counts)

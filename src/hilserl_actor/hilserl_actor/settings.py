@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hilserl_actor.episode import JUDGES
 from hilserl_actor.teleop import NO_SOURCE, SOURCES
 from hilserl_ros.parameters import parameter
 
@@ -60,6 +61,36 @@ class ActorParameters:
     reset_duration_s: float = parameter(
         3.0, "Seconds the arm takes to the reset joints.", minimum=0.2, maximum=60.0, tunable=True
     )
+    reset_variation_rad: float = parameter(
+        0.0,
+        "The arm moves to a reset pose that differs from task.reset_joints_rad by up to this much in each joint but the "
+        "gripper, uniformly, drawn from the episode's seed; reset world has variations of its own.",
+        minimum=0.0,
+        maximum=0.5,
+    )
+    ready_after_s: float = parameter(
+        0.0,
+        "After a reset the arm holds until the person says ready, or takes hold, or for so many seconds of observations; "
+        "0: the episode begins at once; negative: it waits for the person.",
+        minimum=-1.0,
+        maximum=3600.0,
+    )
+    wait_for_person: bool = parameter(
+        False, "The clock of a demonstration, its ticks and steps, begins with the person's first active command."
+    )
+    judge: str = parameter(
+        "simulation",
+        "Who judges an episode: the topic reward, which the classifier or the simulation publishes, or the person alone, by "
+        "episode/event. A person's word overrules both others.",
+        choices=JUDGES,
+    )
+    verdict_timeout_s: float = parameter(
+        10.0,
+        "With judge person an evaluation asks for so many seconds of observations when time is over, and then ends the "
+        "episode unjudged; 0: it does not ask.",
+        minimum=0.0,
+        maximum=3600.0,
+    )
     observation_timeout_s: float = parameter(
         1.0,
         "Without a complete observation for this long the arm holds and the episode ends.",
@@ -68,7 +99,7 @@ class ActorParameters:
     )
     reward_timeout_s: float = parameter(
         1.0,
-        "Real time: a step whose reward does not come within this time truncates the episode.",
+        "Real time: a step whose reward does not come within this time ends the episode, and the arm holds until one comes.",
         minimum=0.05,
         maximum=60.0,
     )

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The status message of the control loop."""
+"""The messages about episodes: what the actor is doing, and how an episode ended."""
 
 from __future__ import annotations
 
 from builtin_interfaces.msg import Time
 
 from hilserl_actor.control_loop import ControlLoop
+from hilserl_actor.episode import Result
 from hilserl_actor.policy_store import PolicyStore
 from hilserl_actor.sender import StepSender
 from hilserl_core.step import Mode
-from hilserl_interfaces.msg import EpisodeStatus
+from hilserl_interfaces.msg import EpisodeResult, EpisodeStatus
+from hilserl_ros.convert import to_stamp
 
 
 def status_message(stamp: Time, loop: ControlLoop, store: PolicyStore, sender: StepSender, conflict: str = "") -> EpisodeStatus:
@@ -40,6 +42,27 @@ def status_message(stamp: Time, loop: ControlLoop, store: PolicyStore, sender: S
     message.header.stamp = stamp
     if sender.outbox is not None:
         message.acknowledged, message.resent = sender.outbox.acknowledged, sender.outbox.resent
-    if (builder := loop.builder) is not None:
+    if loop.episode is not None:
+        builder = loop.episode.builder
         message.index, message.episode_return, message.success = max(builder.index, 0), float(builder.return_), builder.success
+    return message
+
+
+def result_message(result: Result) -> EpisodeResult:
+    """How an episode ended."""
+    message = EpisodeResult(
+        run_id=result.run_id,
+        episode=result.episode,
+        mode=int(result.mode),
+        seed=result.seed,
+        end=int(result.end),
+        success=result.success,
+        judge=result.judge,
+        ticks=result.ticks,
+        interventions=result.interventions,
+        policy_version=result.policy_version,
+        episode_return=float(result.episode_return),
+        text=result.text,
+    )
+    message.header.stamp = to_stamp(result.stamp_ns)
     return message

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 
@@ -26,14 +26,19 @@ class Synchroniser:
         while len(waiting) > self.keep:
             del waiting[min(waiting)]
 
-    def newest(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest complete set as (stamp of the first part, part -> value), None when there is none."""
+    def newest(self, optional: Collection[str] = ()) -> tuple[int, dict[str, Any]] | None:
+        """The newest complete set as (stamp of the first part, part -> value), None when there is none.
+
+        optional: parts that need not be there; not the first one.
+        """
         first = self._waiting[self.parts[0]]
         for stamp in sorted(first, reverse=True):
             values = {self.parts[0]: first[stamp]}
             for part in self.parts[1:]:
                 near = min(self._waiting[part], key=lambda other: abs(other - stamp), default=None)
                 if near is None or abs(near - stamp) > self.tolerance_ns:
+                    if part in optional:
+                        continue
                     break
                 values[part] = self._waiting[part][near]
             else:
@@ -53,6 +58,12 @@ class Synchroniser:
             for part, waiting in self._waiting.items()
             if not any(abs(stamp - newest) <= self.tolerance_ns for stamp in waiting)
         ]
+
+    def begin_anew(self) -> None:
+        """Forget everything: what comes now may have any stamps, as after a clock was set."""
+        self.used_through = -1
+        for waiting in self._waiting.values():
+            waiting.clear()
 
     def use(self, stamp_ns: int) -> None:
         """Forget everything up to this stamp."""

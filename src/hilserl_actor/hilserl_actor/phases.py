@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The phases of the control loop: each object owns what exists only in its phase. docs/episode.md shows how they follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from hilserl_actor.episode import Episode
+
+
+class Phase(IntEnum):
+    """As in hilserl_interfaces/EpisodeStatus."""
+
+    IDLE = 0
+    RESETTING = 1
+    RUNNING = 2
+    PAUSED = 3
+    WAITING = 4
+    DONE = 5
+    HOLDING = 6
+    AWAITING_READY = 7
+    AWAITING_PERSON = 8
+    AWAITING_VERDICT = 9
+
+
+class Lack(Enum):
+    """What an arm that holds lacks, and with it when it goes on."""
+
+    OBSERVATION = "it goes on when that is back"
+    REWARD = "it goes on with the next reward"
+    CLEARANCE = "clear the stop with reach-grasp estop --clear when nobody is in reach"
+
+
+@dataclass
+class Idle:
+    """Nothing has been started."""
+
+    phase = Phase.IDLE
+    text: str = ""
+
+
+@dataclass
+class NoPolicy:
+    """The next episode needs a policy, and none has come yet."""
+
+    phase = Phase.WAITING
+    text = "waiting for the first policy"
+
+
+@dataclass
+class Resetting:
+    """The world or the arm goes to its start state."""
+
+    phase = Phase.RESETTING
+    text = "keep clear: the arm goes to its start"
+
+
+@dataclass
+class AwaitingReady:
+    """After the reset: the arm holds until the person is ready. ticks_left: until it begins by itself, None: never.
+
+    Ready is what the person says, or takes hold: a hand that has driven since before the reset has to let go first.
+    """
+
+    ticks_left: int | None
+    ready: bool = False
+    released: bool = False  # nobody has driven in some observation since the reset
+    note: str = ""
+
+    phase = Phase.AWAITING_READY
+
+    def tick(self, active: bool) -> bool:
+        """One observation has passed, in which the person drove or not; whether the episode may begin."""
+        self.ready = self.ready or (active and self.released)
+        self.released = self.released or not active
+        if self.ticks_left is not None:
+            self.ticks_left -= 1
+        return self.ready or (self.ticks_left is not None and self.ticks_left < 0)
+
+    @property
+    def text(self) -> str:
+        """What the person must do now."""
+        begins = "" if self.ticks_left is None else f"; it begins by itself in {max(0, self.ticks_left)} ticks"
+        return f"{self.note}put the object back, then say ready or take hold and drive{begins}"
+
+
+@dataclass
+class AwaitingPerson:
+    """A demonstration's clock stands until the person's first active command."""
+
+    note: str = ""
+
+    phase = Phase.AWAITING_PERSON
+
+    @property
+    def text(self) -> str:
+        """What the person must do now."""
+        return f"{self.note}take hold and drive: the demonstration begins with the first motion"
+
+
+@dataclass
+class Running:
+    """An episode runs. lacks_policy: in lockstep, the step whose policy is waited for, None when none is."""
+
+    episode: Episode
+    lacks_policy: int | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """Whether it acts or waits for the learner."""
+        return Phase.RUNNING if self.lacks_policy is None else Phase.WAITING
+
+    @property
+    def text(self) -> str:
+        """What the person must do now, or what is waited for."""
+        return self.episode.text if self.lacks_policy is None else f"waiting for the policy of step {self.lacks_policy}"
+
+
+@dataclass
+class AwaitingVerdict:
+    """Time is over and nobody has judged: the arm holds and the person is asked for so many more ticks."""
+
+    episode: Episode
+    ticks_left: int
+
+    phase = Phase.AWAITING_VERDICT
+
+    @property
+    def text(self) -> str:
+        """What the person must do now."""
+        return f"time is over: say success or failure; without a word the episode is unjudged in {self.ticks_left} ticks"
+
+
+@dataclass
+class Paused:
+    """The person wants a pause. frozen: the phase that goes on afterwards, None where a new episode begins. why: what ended."""
+
+    frozen: AwaitingReady | AwaitingPerson | Running | AwaitingVerdict | None = None
+    why: str = ""
+
+    phase = Phase.PAUSED
+
+    @property
+    def text(self) -> str:
+        """What the person must do now."""
+        if self.frozen is not None:
+            return "paused: say resume and the episode goes on"
+        return f"paused{f', {self.why}' if self.why else ''}: say resume and a new episode begins with a reset"
+
+
+@dataclass
+class Holding:
+    """The arm holds until what it lacks is back; then a new episode begins with a reset."""
+
+    why: str
+    lack: Lack
+
+    phase = Phase.HOLDING
+
+    @property
+    def text(self) -> str:
+        """What is wrong, and when it goes on."""
+        return f"{self.why}; {self.lack.value}"
+
+
+@dataclass
+class Done:
+    """Everything asked for has been done, or the person has ended the run."""
+
+    text: str
+
+    phase = Phase.DONE
+
+
+State = Idle | NoPolicy | Resetting | AwaitingReady | AwaitingPerson | Running | AwaitingVerdict | Paused | Holding | Done

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of docs/episode.md: what ends an episode, whatever it waits for. Each cell is a test."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hilserl_actor.control_loop import ControlLoop, Outcome, Pace
+from hilserl_actor.episode import End
+from hilserl_actor.phases import Lack, Phase
+from hilserl_actor.schedule import Counters, Plan
+from hilserl_actor.teleop import Teleop
+from hilserl_core.action import Command
+from hilserl_core.step import Observation, check_step
+from hilserl_core.task import TaskSpec
+
+TASK = TaskSpec(max_episode_s=0.5)  # five ticks
+TICK_NS = 100_000_000
+JOINTS = np.zeros(6)
+DRIVE = Teleop(True, np.ones(4, np.float32))
+DEMONSTRATE = Plan(demonstrations=9, training_steps=0, evaluation_episodes=0, seed=0)
+TRAIN = Plan(demonstrations=0, training_steps=100, evaluation_episodes=0, seed=0)
+EVALUATE = Plan(demonstrations=0, training_steps=0, evaluation_episodes=9, seed=0)
+
+
+class Arm:
+    """Stands for the controller."""
+
+    def latch(self, joints):
+        pass
+
+    latch_position = latch
+
+    def command(self, action, joints):
+        return Command(np.full(6, 0.1), np.asarray(action, np.float32), True)
+
+    def hold(self):
+        return np.full(6, 0.2)
+
+
+class Policy:
+    """One whose parameters for step `due` and later are not there."""
+
+    version = 1
+
+    def __init__(self):
+        self.due = 10**9
+
+    def ready(self, sequence):
+        return sequence < self.due
+
+    def act(self, observation, sequence, deterministic):
+        return np.zeros(4, np.float32)
+
+
+class Rig:
+    """A loop, and everything it has handed out."""
+
+    def __init__(self, plan=TRAIN, judge="simulation", **pace):
+        self.policy, self.now, self.steps, self.results, self.resets = Policy(), 0, [], [], []
+        self.loop = ControlLoop(TASK, Arm(), self.policy, plan, Counters("run"), Pace(**pace), judge=judge)
+        self.follow(self.loop.start())
+
+    def follow(self, outcome: Outcome) -> Outcome:
+        self.steps += outcome.steps
+        self.results += outcome.results
+        if outcome.reset_seed is not None:
+            self.resets.append(outcome.reset_seed)
+        return outcome
+
+    def begin(self):
+        self.loop.reset_done()
+        return self
+
+    def observe(self, reward=None, success=False, teleop=None, again=False):
+        """One observation as the node hands it over; reward: None where none comes."""
+        self.now += not again
+        stamp_ns = self.now * TICK_NS
+        if reward is not None:
+            self.follow(self.loop.reward(stamp_ns, reward, success))
+        images = {"wrist": np.zeros((128, 128, 3), np.uint8)}
+        observation = Observation(stamp_ns, np.full(18, self.now, np.float32), images)
+        outcome = self.follow(self.loop.observe(observation, JOINTS))
+        outcome.joints = self.loop.act(observation, JOINTS, teleop)
+        return outcome
+
+
+def running():
+    rig = Rig().begin()
+    for _ in range(3):
+        rig.observe(0.0)
+    return rig
+
+
+def lacks_reward():
+    rig = Rig(judge="classifier").begin()
+    for _ in range(4):
+        rig.observe()
+    return rig
+
+
+def lacks_policy():
+    rig = running()
+    rig.policy.due = rig.loop.episode.builder.next_sequence
+    rig.observe(0.0)
+    return rig
+
+
+def lacks_teleop():
+    """Lockstep: the next observation is there, but for the answer of a source; the node hands it over when a verdict waits."""
+    return running()
+
+
+def awaits_ready():
+    rig = Rig(ready_ticks=None).begin()
+    rig.observe(0.0)
+    return rig
+
+
+def awaits_person():
+    rig = Rig(DEMONSTRATE, wait_for_person=True).begin()
+    rig.observe(0.0)
+    return rig
+
+
+def holds_success():
+    rig = Rig(DEMONSTRATE, hold_ticks=20).begin()
+    for number in range(4):
+        rig.observe(float(number == 2), success=number == 2)
+    return rig
+
+
+def paused():
+    rig = running()
+    rig.follow(rig.loop.pause(freeze=True))
+    return rig
+
+
+def awaits_verdict():
+    rig = Rig(EVALUATE, judge="person", verdict_ticks=4).begin()
+    for _ in range(6):
+        rig.observe()
+    return rig
+
+
+def resets():
+    return Rig()
+
+
+STATES = {
+    "running": (running, Phase.RUNNING),
+    "waits for a reward": (lacks_reward, Phase.RUNNING),
+    "waits for the policy": (lacks_policy, Phase.WAITING),
+    "waits for teleop in lockstep": (lacks_teleop, Phase.RUNNING),
+    "holds after success": (holds_success, Phase.RUNNING),
+    "paused in lockstep": (paused, Phase.PAUSED),
+    "awaits a verdict": (awaits_verdict, Phase.AWAITING_VERDICT),
+    "awaits ready": (awaits_ready, Phase.AWAITING_READY),
+    "awaits the person": (awaits_person, Phase.AWAITING_PERSON),
+    "reset under way": (resets, Phase.RESETTING),
+}
+BEGUN = list(STATES)[:7]
+NOT_BEGUN = list(STATES)[7:]
+
+
+def say(rig, success, again=False):
+    """A key, and what the node does next: it hands over the newest observation again, then a new one if the loop wants it."""
+    waited = rig.loop.phase is Phase.WAITING
+    rig.follow(rig.loop.judge(success, None, again))
+    if waited:
+        assert rig.observe(again=True).joints is not None, "the world has to go on by a tick"
+    if rig.loop.takes_observations and not rig.results:
+        rig.observe()
+
+
+def phase_after(rig):
+    """The phase, when the parameters that were waited for have come."""
+    rig.policy.due = 10**9
+    if rig.loop.phase is Phase.WAITING:
+        rig.follow(rig.loop.start())
+    return rig.loop.phase
+
+
+def made(state):
+    make, phase = STATES[state]
+    rig = make()
+    assert rig.loop.phase is phase and not rig.results and rig.loop.text
+    return rig
+
+
+@pytest.mark.parametrize("end", [End.SUCCESS, End.FAILURE, End.RERECORD])
+@pytest.mark.parametrize("state", BEGUN)
+def test_a_verdict_ends_an_episode_whatever_it_waits_for(state, end):
+    rig = made(state)
+    say(rig, end is End.SUCCESS, end is End.RERECORD)
+    if state == "holds after success" and end is End.SUCCESS:
+        assert not rig.results, "the success is there already, and its ticks are still to be held"
+        for _ in range(25):
+            rig.observe(0.0)
+            if rig.results:
+                break
+    (result,) = rig.results
+    assert (result.end, result.judge, result.success) == (end, "person", end is End.SUCCESS)
+    assert rig.steps[-1].is_terminal and rig.steps[-1].success is result.success
+    assert result.ticks == sum(step.action is not None for step in rig.steps)
+    rewards = [step.reward for step in rig.steps if step.action is not None]
+    assert state == "holds after success" or rewards == [0.0] * (len(rewards) - 1) + [float(result.success)]
+    for step in rig.steps:
+        check_step(step, TASK)
+    assert phase_after(rig) is (Phase.PAUSED if state == "paused in lockstep" else Phase.RESETTING)
+
+
+@pytest.mark.parametrize("end", [End.SUCCESS, End.FAILURE, End.RERECORD])
+@pytest.mark.parametrize("state", NOT_BEGUN)
+def test_a_verdict_before_an_episode_has_begun_judges_nothing_and_failure_resets_anew(state, end):
+    rig = made(state)
+    say(rig, end is End.SUCCESS, end is End.RERECORD)
+    assert not rig.results and not rig.steps and rig.loop.counters == Counters("run")
+    again = state != "reset under way" and end is not End.SUCCESS
+    assert rig.resets == [rig.loop.seed] * (1 + again)
+    assert rig.loop.phase is (Phase.RESETTING if again else STATES[state][1])
+    if state != "reset under way" and end is End.SUCCESS:
+        assert "nothing has been done yet" in rig.loop.text
+
+
+@pytest.mark.parametrize("state", list(STATES))
+def test_a_stop_by_the_person_ends_episode_and_run(state):
+    rig = made(state)
+    rig.follow(rig.loop.stop())
+    assert rig.loop.phase is Phase.DONE
+    assert [(result.end, result.text) for result in rig.results] == [(End.STOP, "the run was ended by the person")] * (
+        state in BEGUN
+    )
+    assert not rig.steps or (rig.steps[-1].is_last and not rig.steps[-1].is_terminal)
+
+
+@pytest.mark.parametrize("state", list(STATES))
+def test_an_emergency_stop_ends_the_episode_and_after_it_a_new_one_begins_with_a_reset(state):
+    rig = made(state)
+    rig.follow(rig.loop.stop_arm(True))
+    assert [result.end for result in rig.results] == [End.STOP] * (state in BEGUN)
+    was_paused = state == "paused in lockstep"
+    assert rig.loop.phase is (Phase.PAUSED if was_paused else Phase.HOLDING) and "reach-grasp estop --clear" in rig.loop.text
+    assert rig.observe(0.0).joints is None, "nothing is commanded meanwhile"
+    rig.follow(rig.loop.stop_arm(False))
+    rig.follow(rig.loop.resume())
+    assert phase_after(rig) is Phase.RESETTING and len(rig.resets) == 2
+
+
+@pytest.mark.parametrize("state", list(STATES))
+def test_a_lost_camera_ends_the_episode_but_where_no_observation_is_due(state):
+    rig = made(state)
+    outcome = rig.follow(rig.loop.lost("no wrist"))
+    if state in ("paused in lockstep", "reset under way"):
+        assert rig.loop.phase is STATES[state][1] and not rig.results
+        return
+    assert [result.end for result in rig.results] == [End.LOST] * (state in BEGUN)
+    assert rig.loop.phase is Phase.HOLDING and "no wrist" in rig.loop.text and outcome.joints is not None
+    if state in BEGUN and state != "holds after success":
+        assert rig.results[0].judge == "" and not rig.steps[-1].is_terminal
+    rig.follow(rig.loop.recovered())
+    assert phase_after(rig) is Phase.RESETTING
+
+
+@pytest.mark.parametrize("state", list(STATES))
+def test_when_time_is_over_the_episode_ends_or_its_clock_stands(state):
+    rig = made(state)
+    for _ in range(12):
+        if rig.loop.takes_observations and not rig.results and state != "waits for the policy":
+            rig.observe(None if state in ("waits for a reward", "awaits a verdict") else 0.0)
+    if state in ("running", "waits for teleop in lockstep"):
+        (result,) = rig.results
+        assert (result.end, result.judge, result.ticks) == (End.TIME_OUT, "simulation", 5)
+    elif state == "awaits a verdict":
+        (result,) = rig.results
+        assert (result.end, result.judge, result.ticks, result.success) == (End.TIME_OUT, "", 5, False)
+        assert rig.loop.counters.evaluation_unjudged == 1 == rig.loop.counters.evaluation_episodes
+    elif state == "waits for a reward":
+        assert rig.loop.episode.builder.index == TASK.max_ticks, "no observation beyond the last one is taken"
+        rig.follow(rig.loop.lost("no reward", Lack.REWARD))
+        assert [result.end for result in rig.results] == [End.LOST] and rig.results[0].judge == ""
+        rig.follow(rig.loop.recovered(Lack.OBSERVATION))
+        assert rig.loop.phase is Phase.HOLDING, "it goes on with a reward, and does not try for ever"
+        rig.follow(rig.loop.recovered(Lack.REWARD))
+        assert rig.loop.phase is Phase.RESETTING
+    else:
+        assert not rig.results and rig.loop.phase is STATES[state][1]
+
+
+def test_the_table_of_the_docs_has_a_row_for_each_of_these_states():
+    page = (Path(__file__).parents[3] / "docs" / "episode.md").read_text()
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("|")]
+    assert set(STATES) <= set(rows)
