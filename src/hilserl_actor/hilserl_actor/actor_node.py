@@ -19,7 +19,7 @@ from trajectory_msgs.msg import JointTrajectory
 from hilserl_actor.control_loop import ControlLoop, Outcome, Pace
 from hilserl_actor.episode import PERSON
 from hilserl_actor.metronome import Metronome
-from hilserl_actor.phases import Holding, Lack, Phase
+from hilserl_actor.phases import Lack, Phase
 from hilserl_actor.policy_store import PolicyStore
 from hilserl_actor.reading import read_observation
 from hilserl_actor.resetter import RETRY_S, Resetter
@@ -28,6 +28,7 @@ from hilserl_actor.sender import StepSender
 from hilserl_actor.settings import ActorParameters
 from hilserl_actor.status import result_message, status_message
 from hilserl_actor.teleop_topics import TeleopTopics
+from hilserl_actor.watch import Watch
 from hilserl_core.action import Controller
 from hilserl_core.kinematics import Kinematics
 from hilserl_core.observation import ObservationError
@@ -82,8 +83,9 @@ class ActorNode(BaseNode[ActorParameters]):
         self._begins = False  # real time: the next observation is the first after a reset
         self._known_s = 0.0  # when the newest reward or observation was there [s, system clock]
         self._joints: np.ndarray | None = None
-        self._last_good_s = self._held_s = self._reward_s = time.monotonic()
-        self._unrewarded: tuple[int, float] | None = None  # stamp whose reward is waited for, and since when
+        waits = not params.lockstep and params.judge != PERSON
+        reward_timeout_s = params.reward_timeout_s if waits else None
+        self._watch = Watch(params.observation_timeout_s, reward_timeout_s, time.monotonic())
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
 
         self._teleop = TeleopTopics(
@@ -164,7 +166,8 @@ class ActorNode(BaseNode[ActorParameters]):
         elif not math.isfinite(message.reward):
             self._complain(f"a reward is {message.reward}: it counts as not having come")
         elif self._of_now("reward", message.header.stamp):
-            self._known_s, self._reward_s = info["source_timestamp"] * 1e-9, time.monotonic()
+            self._known_s = info["source_timestamp"] * 1e-9
+            self._watch.rewarded(time.monotonic())
             self._follow(self._loop.reward(to_ns(message.header.stamp), message.reward, message.success))
 
     def _on_teleop(self, topic: str, message: TeleopCommand) -> None:
@@ -189,7 +192,7 @@ class ActorNode(BaseNode[ActorParameters]):
             self._resetter.cancel()
             self._follow(loop.pause(freeze=lockstep) if event.kind == EpisodeEvent.PAUSE else loop.stop())
         elif event.kind == EpisodeEvent.RESUME:
-            self._last_good_s = time.monotonic()
+            self._watch.observed(time.monotonic())
             self._follow(loop.resume())
         if lockstep and not scripted:
             self._advance()
@@ -246,7 +249,8 @@ class ActorNode(BaseNode[ActorParameters]):
             self._sync.use(stamp_ns)
             self._hold(str(error))
             return
-        self._last_good_s, self._known_s = time.monotonic(), time.time()
+        self._watch.observed(time.monotonic())
+        self._known_s = time.time()
         if reward is not None:
             loop.reward(stamp_ns, reward.reward, reward.success)
         outcome = loop.observe(observation, joints)
@@ -309,7 +313,7 @@ class ActorNode(BaseNode[ActorParameters]):
     def _on_reset(self, stamp_ns: int | None) -> None:
         """The world or the arm is in its start state."""
         self._sync.use(self._sync.latest if stamp_ns is None else stamp_ns - 1)
-        self._last_good_s = time.monotonic()
+        self._watch.observed(time.monotonic())
         self._loop.reset_done(self._resetter.goal if stamp_ns is None else None)
         self._publish_status(stamp_ns)
         self._owing = self._begins = True  # the episode's beat begins with its first observation
@@ -319,7 +323,7 @@ class ActorNode(BaseNode[ActorParameters]):
     def _hold(self, why: str, lack: Lack = Lack.OBSERVATION) -> None:
         if self._loop.takes_observations:
             self.get_logger().error(f"the arm holds: {why}")
-        self._held_s = time.monotonic()
+        self._watch.holds(time.monotonic())
         self._follow(self._loop.lost(why, lack))
         if not self.params.lockstep:
             self._sync.begin_anew()  # what comes now may be stamped by a clock that was set
@@ -335,35 +339,16 @@ class ActorNode(BaseNode[ActorParameters]):
             raise StartAgain("the service that resets the world is not seen")
         if loop.phase not in (Phase.RUNNING, Phase.RESETTING):
             self._publish_status(None)  # acknowledgements go on while nothing else happens
-        silent_s = time.monotonic() - self._last_good_s
-        if loop.takes_observations and loop.phase is not Phase.WAITING and silent_s > params.observation_timeout_s:
+        now_s = time.monotonic()
+        if silent_s := self._watch.silent_s(loop, now_s):
             lacking = self._sync.lacking()
             self._hold(f"no {', '.join(lacking) or 'observation'} for {silent_s:.1f} s")
             if params.lockstep:
                 self._look_for_publishers(lacking)
-        elif isinstance(loop.state, Holding):
-            self._recover(loop.state.lack)
-        elif not params.lockstep:
-            self._look_for_reward()
-
-    def _recover(self, lack: Lack) -> None:
-        """Go on when what was lacking is back; in lockstep only a reset brings a new observation."""
-        held_s = time.monotonic() - self._held_s
-        back = self._reward_s > self._held_s if lack is Lack.REWARD else self.params.lockstep or self._sync.newest() is not None
-        if lack is not Lack.CLEARANCE and held_s > 1.0 and back:
-            self._last_good_s = self._held_s = time.monotonic()
-            self._follow(self._loop.recovered(lack))
-
-    def _look_for_reward(self) -> None:
-        """Real time: a step may wait for its reward for so long, however clocks are set meanwhile."""
-        episode = self._loop.episode
-        since_ns = None if episode is None else episode.builder.waiting_since_ns
-        if since_ns is None or self.params.judge == PERSON:
-            self._unrewarded = None
-        elif self._unrewarded is None or self._unrewarded[0] != since_ns:
-            self._unrewarded = (since_ns, time.monotonic())
-        elif (late_s := time.monotonic() - self._unrewarded[1]) > self.params.reward_timeout_s:
-            self._hold(f"no reward for {late_s:.1f} s: is what judges (judge is {self.params.judge}) running?", Lack.REWARD)
+        elif late_s := self._watch.unrewarded_s(loop, now_s):
+            self._hold(f"no reward for {late_s:.1f} s: is what judges (judge is {params.judge}) running?", Lack.REWARD)
+        elif lack := self._watch.back(loop, params.lockstep or self._sync.newest() is not None, now_s):
+            self._follow(loop.recovered(lack))
 
     def _look_for_publishers(self, lacking: list[str]) -> None:
         """Raises StartAgain for a part that nobody is seen to publish, since in lockstep all of them belong to this system.

@@ -292,3 +292,76 @@ def test_the_table_of_the_docs_has_a_row_for_each_of_these_states():
     page = (Path(__file__).parents[3] / "docs" / "episode.md").read_text()
     rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("|")]
     assert set(STATES) <= set(rows)
+
+
+def test_ready_comes_by_word_by_grip_or_by_time_and_a_hand_that_never_let_go_is_no_grip():
+    for begin in ("word", "grip", "time"):
+        rig = Rig(TRAIN, ready_ticks=6 if begin == "time" else None).begin()
+        for _ in range(5):
+            rig.observe(0.0, teleop=DRIVE)
+        assert rig.loop.phase is Phase.AWAITING_READY, "the hand has held since before the reset"
+        if begin == "word":
+            rig.loop.ready()
+        rig.observe(0.0)
+        rig.observe(0.0, teleop=DRIVE if begin == "grip" else None)
+        assert rig.loop.phase is Phase.RUNNING and rig.loop.episode.builder.index == (1 if begin == "word" else 0)
+
+
+def test_a_demonstrations_clock_begins_with_the_first_active_command_and_the_arm_holds_where_it_was_reset():
+    rig = Rig(DEMONSTRATE, judge="person", wait_for_person=True)
+    rig.loop.reset_done(np.full(6, 0.7))
+    held = [rig.observe().joints for _ in range(50)]
+    assert all(np.array_equal(joints, np.full(6, 0.7)) for joints in held) and not rig.steps
+    rig.observe(teleop=DRIVE)
+    assert rig.loop.phase is Phase.RUNNING and rig.loop.episode.builder.index == 0
+    for _ in range(5):
+        rig.observe()
+    (result,) = rig.results
+    assert (result.end, result.ticks, result.judge) == (End.TIME_OUT, 5, "")
+    assert rig.loop.counters.demonstrations == 0 and rig.loop.counters.demonstration_attempts == 1
+
+
+def test_the_ticks_to_hold_after_success_are_counted_down():
+    rig = holds_success()
+    left = []
+    while rig.loop.phase is Phase.RUNNING:
+        left.append(rig.loop.text)
+        rig.observe(0.0)
+    assert left[0] == "success: hold, 19 ticks left" and left[-1] == "success: hold, 1 ticks left" and len(left) == 19
+
+
+def test_a_reward_that_comes_between_a_key_and_its_observation_does_not_overrule_it():
+    rig = lacks_reward()
+    rig.follow(rig.loop.judge(False))
+    for stamp in (2, 3, 4):
+        rig.follow(rig.loop.reward(stamp * TICK_NS, 1.0, True))
+    assert not rig.results
+    rig.observe()
+    assert [(result.end, result.judge) for result in rig.results] == [(End.FAILURE, "person")]
+
+
+def test_a_pause_at_a_real_arm_ends_the_episode_and_says_so_and_one_in_lockstep_goes_on():
+    rig = running()
+    rig.follow(rig.loop.pause())
+    assert rig.results[0].end is End.STOP and "ended without a verdict" in rig.loop.text
+    rig = paused()
+    index = rig.loop.episode.builder.index
+    rig.follow(rig.loop.resume())
+    rig.observe(0.0)
+    assert rig.loop.episode.builder.index == index + 1 and not rig.results
+
+
+def test_a_scripted_verdict_counts_by_its_stamp():
+    rig = running()
+    rig.follow(rig.loop.judge(False, (rig.now + 1) * TICK_NS))
+    rig.observe(0.0)
+    assert not rig.results
+    rig.observe(0.0)
+    assert [result.end for result in rig.results] == [End.FAILURE]
+
+
+def test_a_key_that_the_lost_camera_overtakes_still_counts():
+    rig = running()
+    rig.follow(rig.loop.judge(True))
+    rig.follow(rig.loop.lost("no wrist"))
+    assert [(result.end, result.judge) for result in rig.results] == [(End.SUCCESS, "person")]

@@ -24,7 +24,7 @@ class Synchroniser:
         waiting = self._waiting[part]
         waiting[stamp_ns] = value
         while len(waiting) > self.keep:
-            del waiting[min(waiting)]
+            del waiting[next(iter(waiting))]  # the first that came: stamps of years ahead must not outlive the others
 
     def newest(self, optional: Collection[str] = ()) -> tuple[int, dict[str, Any]] | None:
         """The newest complete set as (stamp of the first part, part -> value), None when there is none.

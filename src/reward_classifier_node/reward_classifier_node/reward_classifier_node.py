@@ -20,6 +20,7 @@ from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
 from hilserl_core.observation import ObservationError, network_image
+from hilserl_core.stamps import set_back_s
 from hilserl_core.synchroniser import Synchroniser
 from hilserl_interfaces.msg import EpisodeStatus, Reward
 from hilserl_ros import qos
@@ -96,7 +97,8 @@ class RewardClassifierNode(BaseNode[ClassifierNodeParameters]):
             if (answer := self._answers.get(stamp_ns)) is not None:
                 self._reward.publish(answer)  # the simulator repeats itself for those who came late
                 return
-            if self._answers and stamp_ns < min(self._answers):
+            set_back = not self.params.lockstep and set_back_s(stamp_ns, self._sync.used_through) > 0
+            if self._answers and (set_back or stamp_ns < min(self._answers)):
                 self.get_logger().info("time has begun anew")
                 self._answers, self._sync = {}, self._new_sync()
                 self._judging.restart()
