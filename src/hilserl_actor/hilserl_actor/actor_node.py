@@ -89,7 +89,7 @@ class ActorNode(BaseNode[ActorParameters]):
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
 
         self._teleop = TeleopTopics(
-            self, params.teleop_sources, task, self._complain, self._on_teleop, keep_newest=not params.lockstep
+            self, params.teleop_sources, task, self._complain, self._on_teleop, real_time=not params.lockstep
         )
         parts = [*task.cameras, "joints"]  # the first gives the observation's stamp, which the reward carries too
         if params.lockstep:
@@ -235,7 +235,7 @@ class ActorNode(BaseNode[ActorParameters]):
         loop, lockstep = self._loop, self.params.lockstep
         if self._sender.blocked or not loop.takes_observations:
             return
-        found = self._sync.newest() or (self._sync.newest(self._not_observed) if loop.verdict_waits else None)
+        found = self._sync.newest(self._optional)
         if found is None:
             return
         stamp_ns, parts = found
@@ -266,9 +266,12 @@ class ActorNode(BaseNode[ActorParameters]):
         self._follow(outcome, stamp_ns)
 
     @property
-    def _not_observed(self) -> list[str]:
-        """The parts of lockstep without which an observation can still be judged."""
-        return [*self._rewards(), *self._teleop.topics]
+    def _optional(self) -> list[str]:
+        """The parts of lockstep that nobody needs now: where a person's word ends the episode, or is waited for."""
+        if self._loop.verdict_waits:
+            return [*self._rewards(), *self._teleop.topics]
+        waits = self._loop.phase in (Phase.AWAITING_READY, Phase.AWAITING_VERDICT)
+        return list(self._teleop.topics) if waits else []
 
     def _follow(self, outcome: Outcome, stamp_ns: int | None = None) -> None:
         """Carry out what the loop asks for."""

@@ -301,6 +301,8 @@ class ControlLoop:
         if not isinstance(self.state, Running):
             return None
         builder = self.state.episode.builder
+        if builder.index < 0:
+            return self._hold
         if builder.time_over:  # only its reward is still to come, or a success that is held
             builder.act(np.zeros(self.task.action_size, np.float32), False, self.policy.version)
             return self.controller.hold()
@@ -318,11 +320,11 @@ class ControlLoop:
         if self._hold is None:
             self._hold = np.array(joints, float)
         active = teleop is not None and teleop.active
-        if isinstance(self.state, AwaitingReady) and self._waited(observation.stamp_ns) and self.state.tick(active):
-            self.state = self._prepared()
-        if isinstance(self.state, AwaitingPerson) and active:
+        if isinstance(self.state, AwaitingReady):
+            if self._waited(observation.stamp_ns) and self.state.tick(active):
+                self.state = self._prepared()  # from the next observation on, which every source of teleop answers
+        elif active:
             self.state = self._begun()
-        if isinstance(self.state, Running):
             self._take(self.state.episode, observation, joints)
 
     def _waited(self, stamp_ns: int) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -30,13 +31,13 @@ class TeleopTopics:
         task: TaskSpec,
         complain: Callable[[str], None],
         receive: Callable[[str, TeleopCommand], object],
-        keep_newest: bool,
+        real_time: bool,
     ) -> None:
-        """receive: called with each topic's messages. keep_newest: real time, the newest command of each source counts."""
+        """receive: called with each topic's messages. real_time: the newest command of each source counts."""
         self.topics = {f"teleop/{source}": source for source in sources if source != NO_SOURCE}
         self.choice = Choice()
         self._task, self._complain, self._receive = task, complain, receive
-        self._newest = NewestCommands() if keep_newest else None
+        self._newest, self._real_time = NewestCommands(), real_time
         self._published_ns: int | None = None
         self._publisher = node.create_publisher(TeleopCommand, "teleop", qos.recorded(qos.TELEOP))
         self.subscriptions = {
@@ -45,16 +46,17 @@ class TeleopTopics:
         }
 
     def _on_command(self, topic: str, message: TeleopCommand) -> None:
-        if self._newest is not None:
-            self._newest.put(self.topics[topic], self._read(topic, message), time.monotonic())
+        self._newest.put(self.topics[topic], self._read(topic, message), time.monotonic())
         self._receive(topic, message)
 
     def choose(self, stamp_ns: int, parts: Mapping[str, Any], timeout_s: float) -> Teleop | None:
-        """What the person wants for this observation. parts: in lockstep, topic -> the message with the observation's stamp."""
-        if self._newest is not None:
-            commands = self._newest.at(time.monotonic(), timeout_s)
-        else:
-            commands = {source: self._read(topic, parts[topic]) for topic, source in self.topics.items() if topic in parts}
+        """What the person wants for this observation.
+
+        parts: in lockstep, topic -> the message with the observation's stamp; where one is lacking, the newest of its source.
+        """
+        commands = self._newest.at(time.monotonic(), timeout_s if self._real_time else math.inf)
+        if not self._real_time:
+            commands |= {source: self._read(topic, parts[topic]) for topic, source in self.topics.items() if topic in parts}
         self.choice = choose(commands)
         if stamp_ns != self._published_ns:
             self._published_ns = stamp_ns

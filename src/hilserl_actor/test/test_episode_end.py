@@ -304,7 +304,8 @@ def test_ready_comes_by_word_by_grip_or_by_time_and_a_hand_that_never_let_go_is_
             rig.loop.ready()
         rig.observe(0.0)
         rig.observe(0.0, teleop=DRIVE if begin == "grip" else None)
-        assert rig.loop.phase is Phase.RUNNING and rig.loop.episode.builder.index == (1 if begin == "word" else 0)
+        assert rig.loop.phase is Phase.RUNNING and rig.loop.episode.builder.index == (0 if begin == "word" else -1)
+        assert rig.observe(0.0).joints is not None and rig.loop.episode.builder.index >= 0
 
 
 def test_a_demonstrations_clock_begins_with_the_first_active_command_and_the_arm_holds_where_it_was_reset():
