@@ -27,7 +27,7 @@ from so101_sim.station.stream import Outlet, StreamServer
 from so101_sim.station.twin import make_world
 from so101_sim.world import World
 
-_NICENESS = 5
+_NICENESS = {"wrist": -5, "front": 5}  # the robot waits for the one; a real camera takes no processor time at all
 _MARGIN = 64  # pixels by which the table of noise is larger than a picture
 _BEHIND_S = 0.05  # a world that is so far behind needs the processor more
 
@@ -134,6 +134,8 @@ class CameraThread:
         self._thread.start()
 
     def _run(self) -> None:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS[self.name])
         exposure_s = 0.0
         while not self.outlet.closed:
             if not self._coming and not self.outlet.wait_for_reader(0.5):
@@ -182,7 +184,6 @@ def serve(settings: StationSettings, task: TaskSpec, state_path: str, port: int,
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        os.nice(_NICENESS)
     cv2.setNumThreads(1)
     try:
         gl.choose()
