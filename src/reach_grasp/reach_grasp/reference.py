@@ -39,9 +39,12 @@ from so101_driver.mapping import Mapping
 from so101_driver.safety_config import SafetyConfig
 from so101_driver.settings import CameraParameters, FollowerParameters, GamepadParameters, LeaderParameters
 from so101_sim.config import WorldConfig
+from so101_sim.hand_node import HandParameters
 from so101_sim.operator import OperatorConfig
 from so101_sim.operator_node import OperatorParameters
 from so101_sim.sim_node import SimParameters
+from so101_sim.station.hand import HandConfig
+from so101_sim.twin_node import TwinParameters
 
 NODES = ("sim", "operator", "reward_classifier", "recorder", "actor", "learner")
 TABLES: tuple[tuple[str, str, type], ...] = (
@@ -58,6 +61,9 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("sim: the world", "world.", WorldConfig),
     ("operator", "", OperatorParameters),
     ("operator: the person", "person.", OperatorConfig),
+    ("twin: what is true, and what a person sees of it", "", TwinParameters),
+    ("hand: the scripted person beside the twin", "", HandParameters),
+    ("hand: how they behave", "hand.", HandConfig),
     ("follower: the real arm", "", FollowerParameters),
     ("follower: what a command passes", "safety.", SafetyConfig),
     ("leader: the arm in the person's hand", "", LeaderParameters),

@@ -3,24 +3,36 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
 import threading
 from dataclasses import replace
 from http.client import HTTPConnection
 
+import cv2
 import numpy as np
 import pytest
 
+from hilserl_core.task import TaskSpec
+from so101_sim.bus.physics import WorldPlant
 from so101_sim.bus.plant import Drive, Shaft
 from so101_sim.station.arms import FollowerArm, Hands, LeaderArm, odd_mountings
-from so101_sim.station.cameras import Governor
+from so101_sim.station.cameras import Governor, Lamp, Sensor
 from so101_sim.station.channel import HandChannel, RemoteHands
 from so101_sim.station.clock import RealTime
 from so101_sim.station.files import write_station
-from so101_sim.station.settings import ArmSettings, ServoSettings, StationError, StationSettings, parse_settings
+from so101_sim.station.settings import (
+    ArmSettings,
+    CameraSettings,
+    SceneSettings,
+    ServoSettings,
+    StationError,
+    StationSettings,
+    parse_settings,
+)
 from so101_sim.station.shared import SharedState, Snapshot
 from so101_sim.station.stream import Outlet, StreamServer
-from so101_sim.station.twin import Twin
+from so101_sim.station.twin import Twin, make_world
 
 STEP_S = 0.005
 EXACT = ServoSettings(dead_band_rad=0.0, backlash_rad=0.0, delay_s=0.0)
@@ -311,3 +323,48 @@ def test_who_goes_has_let_go(twin, tmp_path):
     while held.moved(5, 0.0, 1.0) is not None:
         threading.Event().wait(0.001)
     channel.close()
+
+
+# What makes pictures no easier ----------------------------------------------------------------------------------------
+
+
+def mean(jpeg: bytes) -> float:
+    return float(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).mean())
+
+
+def test_exposure_wanders_within_its_spread_and_noise_is_new_in_every_picture():
+    plain = np.full((48, 64, 3), 100, np.uint8)
+    settings = CameraSettings(width=64, height=48, noise=0.0, exposure_spread=0.1, exposure_period_s=8.0)
+    found = [mean(Sensor(settings, 0).encode(plain, 0.5 * step)) for step in range(16)]
+    assert 89 < min(found) < 93 and 107 < max(found) < 111
+    noisy = Sensor(replace(settings, noise=5.0), 0)
+    assert noisy.encode(plain, 0.0) != noisy.encode(plain, 0.0)
+
+
+def test_things_lie_outside_the_workspace_none_of_them_red_and_the_lamp_changes(twin):
+    world, task = twin.world, twin.task
+    things = [world.model.geom(f"thing_{number}") for number in range(5)]
+    for thing in things:
+        outside = thing.pos[0] > task.workspace_max_m[0] or abs(thing.pos[1]) > task.workspace_max_m[1]
+        hue = colorsys.rgb_to_hsv(*map(float, thing.rgba[:3]))[0]
+        assert (outside or np.linalg.norm(thing.pos[:2] - (0.225, 0.0)) > 0.2) and 0.07 < hue < 0.93
+    lamp = Lamp(world, SceneSettings(light_spread=0.2, light_period_s=4.0), 0)
+    bright = []
+    for time_s in range(4):
+        lamp.shine(float(time_s))
+        bright.append(float(world.model.light_diffuse.mean()))
+    assert max(bright) > 1.1 * min(bright)
+
+
+def test_a_loaded_joint_of_the_twin_hangs_below_its_goal():
+    """What `stiffness_nm_rad` is for: the same goal under gravity, soft and stiff."""
+    errors = []
+    for stiffness in (27.0, 998.0):
+        world = make_world(StationSettings(), TaskSpec())
+        pose = np.array([0.0, 0.3, 0.0, 0.3, 0.0, 0.1])
+        world.put_arm(pose)
+        plant = WorldPlant(world, stiffness)
+        for _ in range(300):
+            plant.advance(STEP_S, [Drive(angle, 1.0) for angle in pose])
+        errors.append(world.joint_positions[1] - pose[1])
+    assert errors[0] > 0.01 > abs(errors[1])

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -84,13 +86,13 @@ class EmulateStation:
         from so101_sim.station.settings import parse_settings
         from so101_sim.station.twin import Twin
 
-        stop = _stop_signal()
         try:
             settings = parse_settings(options.set, options.seed)
             folder = options.folder.expanduser().absolute()
             folder.mkdir(parents=True, exist_ok=True)
             twin = Twin(folder, settings)
             with (
+                _alone(folder),
                 Cameras(settings, twin.task, twin.state, options.port) as cameras,
                 twin,
                 closing(make_keys(folder / "keys")) as keys,
@@ -102,11 +104,24 @@ class EmulateStation:
                 with _nodes(options, folder, twin.state.path):
                     take_precedence()  # a real servo waits for nobody
                     print("\n".join(f"{real} -> {ours}" for real, ours in devices.items()), flush=True)
-                    figures = _watch(twin, folder, stop)
+                    figures = _watch(twin, folder, _stop_signal())
         except (OSError, ValueError) as error:
             raise CommandError(str(error)) from error
         print(figures)
         return 0
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other twin may take the names in this folder away. Raises CommandError where one runs."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise CommandError(f"another twin runs in {folder}; end it or choose another --folder") from error
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -149,10 +164,17 @@ def _watch(twin: Twin, folder: Path, stop: threading.Event) -> str:
     """Write `twin.json` now and then until told to stop. Returns the last figures as a sentence."""
     from so101_sim.station.files import REPORT, write_file
     from so101_sim.station.report import report, sentence
+    from so101_sim.station.settings import StationError
 
+    said = ""
     while True:
         ended = stop.wait(_REPORT_S)
         figures = report(twin, twin.settings, time.monotonic())
-        write_file(folder / REPORT, json.dumps(figures, indent=2) + "\n")
+        try:
+            write_file(folder / REPORT, json.dumps(figures, indent=2) + "\n")
+        except StationError as error:  # the arms go on
+            if str(error) != said:
+                said = str(error)
+                sys.stderr.write(f"reach-grasp: {said}\n")
         if ended:
             return sentence(figures)
