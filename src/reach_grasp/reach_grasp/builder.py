@@ -174,7 +174,7 @@ class Builder:
     def actor(self, parameters: Mapping[str, Any]) -> NodeSpec:
         check_ready(self.roles, parameter_in(self.files, "actor", "ready_after_s", 0.0))
         shared = {"folder": folder_of(self.values["run"]), "seed": self.values["seed"]}
-        shared |= {"teleop_sources": list(self.roles.sources) or [NONE]}
+        shared |= {"judge": self.roles.judge, "teleop_sources": list(self.roles.sources) or [NONE]}
         return self.node("hilserl_actor", "actor", {**shared, **parameters}, respawn=True)
 
 

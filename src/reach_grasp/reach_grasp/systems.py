@@ -14,7 +14,7 @@ from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from hilserl_ros.transport import small_datagrams
 from reach_grasp.builder import Builder, folder_of
 from reach_grasp.errors import CommandError
-from reach_grasp.roles import KEYS, NONE, SOURCES, check_demonstrator
+from reach_grasp.roles import JUDGES, KEYS, NONE, SOURCES, check_demonstrator
 from reach_grasp.specs import Argument, NodeSpec, System
 from reach_grasp.values import SEEDS, auto_or, namespace, number, writable_file, writable_folder
 
@@ -53,6 +53,14 @@ EVENTS = Argument(
     "Device whose keys count beside who drives: ready, success, failure, again, pause, stop.",
     str,
     (NONE, *KEYS),
+)
+JUDGE = Argument(
+    "judge",
+    "auto",
+    "Who says what success is; a person's key counts above it. auto: the classifier if one is named, else the simulation, at a "
+    "real arm the person.",
+    str,
+    ("auto", *JUDGES),
 )
 RUN = Argument("run", "outputs/train", "Folder of the run. A run that is there already is continued.", check=writable_folder)
 PACE = Argument(
@@ -160,13 +168,13 @@ SYSTEMS: dict[str, System] = {
         System(
             "train",
             "The whole training: arm, person, actor and learner on one computer.",
-            (*COMMON, DRIVER, TELEOP, EVENTS, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
+            (*COMMON, DRIVER, TELEOP, EVENTS, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, JUDGE, RECORD),
             _train,
         ),
         System(
             "robot",
             "The robot's half of a training: arm, person and actor. The learner runs elsewhere in the same ROS domain.",
-            (*COMMON, DRIVER, TELEOP, EVENTS, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, RECORD),
+            (*COMMON, DRIVER, TELEOP, EVENTS, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, JUDGE, RECORD),
             _robot,
         ),
         System(
@@ -187,6 +195,7 @@ SYSTEMS: dict[str, System] = {
                 replace(DEMONSTRATIONS, text="Successful demonstrations to take; failures come on top.", low=1),
                 PACE,
                 CLASSIFIER,
+                JUDGE,
             ),
             _record,
         ),
@@ -202,6 +211,7 @@ SYSTEMS: dict[str, System] = {
                 EPISODES,
                 PACE,
                 CLASSIFIER,
+                JUDGE,
             ),
             _eval,
         ),

@@ -21,7 +21,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from hilserl_interfaces.msg import EpisodeStatus, LearnerStatus
+from hilserl_interfaces.msg import EpisodeResult, EpisodeStatus, LearnerStatus
 from hilserl_ros import qos
 
 DEMONSTRATION_TICKS, START_TICKS, FINAL_TICKS = 12, 20, 10
@@ -62,6 +62,7 @@ class FakeActor(FakeNode):
             for name, value in json.loads(self.file.read_text()).items():
                 setattr(self.status, name, value)
         self.publisher = self.create_publisher(EpisodeStatus, "episode/status", qos.STATUS)
+        self.results = self.create_publisher(EpisodeResult, "episode/result", qos.EPISODE_RESULT)
         self.cameras = [self.create_publisher(Image, f"{name}/image_raw", qos.IMAGE) for name in ("wrist", "front")]
         self.stamp_ns = 0
         # Nobody publishes /clock here.
@@ -87,8 +88,13 @@ class FakeActor(FakeNode):
             status.interventions += 1
         if status.index >= limit:
             status.index = 0
+            success = status.episodes_done % 10 != 9 or status.mode == 0
+            result = EpisodeResult(
+                mode=status.mode, seed=status.episodes_done, success=success, judge="simulation", ticks=limit
+            )
+            self.results.publish(result)
             status.episodes_done += 1
-            status.successes += status.episodes_done % 10 != 0 or status.mode == 0
+            status.successes += success
         if status.mode == 0 and status.successes >= self.value("demonstrations"):
             status.mode, status.policy_version, status.policy_versions_applied = 1, 3, 3
             status.steps = status.episodes_done = status.successes = 0

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.demo.settings import DemoSettings
-from reach_grasp.running.episodes import EpisodeTracker
+from reach_grasp.report.numbers import evaluation_numbers
+from reach_grasp.running.episodes import EpisodeTracker, EvaluationTracker
 from reach_grasp.running.rates import Rate, intervention_rate, success_rate
 
 
@@ -39,11 +40,52 @@ def test_each_episode_gets_its_own_ticks_seed_and_outcome():
 
 def test_episodes_that_ended_unheard_keep_the_sums_right():
     tracker = EpisodeTracker()
-    found = tracker.feed(Status(mode=2, episodes_done=3, successes=2, steps=31))
+    found = tracker.feed(Status(episodes_done=3, successes=2, steps=31))
     assert [e.number for e in found] == [0, 1, 2]
     assert sum(e.ticks for e in found) == 31
     assert sum(e.success for e in found) == 2
-    assert tracker.feed(Status(mode=2, episodes_done=3, successes=2, steps=35)) == []
+    assert tracker.feed(Status(episodes_done=3, successes=2, steps=35)) == []
+
+
+@dataclass
+class Result:
+    mode: int = 2
+    seed: int = 2_000_000
+    end: int = 3
+    success: bool = False
+    judge: str = ""
+    ticks: int = 100
+    interventions: int = 0
+    policy_version: int = 0
+    episode_return: float = 0.0
+
+
+def test_an_episode_of_an_evaluation_that_nobody_judged_is_no_failure():
+    """It was one: an evaluation without a judge gave 0 of 3 = 0 %."""
+    tracker = EvaluationTracker()
+    results = [
+        Result(success=True, judge="person", end=0, ticks=9),
+        Result(seed=2_000_001),
+        Result(seed=2_000_002, judge="person"),
+    ]
+    found = [tracker.feed(result) for result in results]
+    assert [(e.number, e.success, e.judged, e.end_step) for e in found] == [
+        (0, True, True, 9),
+        (1, False, False, 109),
+        (2, False, True, 209),
+    ]
+    numbers = evaluation_numbers([episode.as_dict() for episode in found])
+    assert (numbers["episodes"], numbers["judged"], numbers["unjudged"]) == (3, 2, 1) and numbers["success_rate"] == 0.5
+    assert evaluation_numbers([found[1].as_dict()])["success_rate"] is None, "nothing is known"
+
+
+def test_an_episode_of_an_evaluation_counts_once_and_one_that_is_to_be_repeated_does_not():
+    tracker = EvaluationTracker()
+    assert tracker.feed(Result(end=2, judge="person")) is None
+    assert tracker.feed(Result(judge="person")).number == 0
+    assert tracker.feed(Result(judge="person", success=True)) is None, "an actor that began anew"
+    assert tracker.feed(Result(mode=1, seed=5)) is None
+    assert tracker.feed(Result(seed=2_000_001, judge="person")).number == 1
 
 
 def test_a_resumed_run_tells_no_episode_twice():

@@ -108,7 +108,7 @@ def test_a_person_may_drive_the_simulated_arm_in_lockstep_at_the_wall_clocks_pac
     specs = {spec.name: spec for spec in nodes_of(system, {"teleop": chosen})}
     assert "operator" not in specs and specs[chosen].parameters["lockstep"] is True
     assert specs[chosen].parameters["use_sim_time"] is True
-    assert specs["actor"].parameters["teleop_sources"] == [chosen]
+    assert specs["actor"].parameters["teleop_sources"] == [chosen] and specs["actor"].parameters["judge"] == "simulation"
     assert specs["sim"].parameters["real_time_factor"] == 1.0
     paced = {spec.name: spec for spec in nodes_of(system, {"teleop": chosen, "real_time_factor": "0.5"})}
     assert paced["sim"].parameters["real_time_factor"] == 0.5, "unless the user says otherwise"
@@ -139,9 +139,39 @@ def test_beside_a_leader_a_keyboard_says_what_an_episode_was():
     specs = {spec.name: spec for spec in nodes_of("record", {"sim": "false", "events": "keyboard"})}
     assert list(specs) == ["follower", "wrist_camera", "leader", "keyboard", "recorder", "actor"]
     assert specs["keyboard"].executable == "gamepad_node" and specs["keyboard"].parameters["mode"] == "events"
-    assert specs["actor"].parameters["teleop_sources"] == ["leader"]
+    assert specs["actor"].parameters["judge"] == "person" and specs["actor"].parameters["teleop_sources"] == ["leader"]
     assert "keyboard.yaml" in [file.name for file in specs["keyboard"].parameter_files]
     assert names("robot", sim="false", teleop="gamepad", events="gamepad") == ["follower", "wrist_camera", "gamepad", "actor"]
+
+
+def test_who_judges(tmp_path):
+    folder, keys = str(tmp_path), {"sim": "false", "events": "keyboard"}
+
+    def judge(system: str, **given: str) -> str:
+        (actor,) = (spec for spec in nodes_of(system, given) if spec.name == "actor")
+        return actor.parameters["judge"]
+
+    for system, more in (("train", {}), ("robot", {}), ("record", {}), ("eval", {"checkpoint": folder})):
+        assert judge(system, **more) == "simulation"
+        assert judge(system, classifier=folder, **more) == "classifier"
+        assert judge(system, judge="person", **more) == "person"
+        assert judge(system, **keys, **more) == "person"
+        assert judge(system, classifier=folder, **keys, **more) == "classifier"
+        assert judge(system, classifier=folder, judge="person", **keys, **more) == "person", "the classifier only watches"
+
+
+def test_the_scripted_person_judges_where_no_other_person_does(tmp_path):
+    """And the simulation, which knows, keeps it to itself; the recorder does not wait for a reward that nobody publishes."""
+    specs = {spec.name: spec for spec in nodes_of("record", {"judge": "person"})}
+    assert specs["operator"].parameters["judges"] is True and specs["sim"].parameters["publish_reward"] is False
+    assert specs["recorder"].parameters["required"] == ["wrist/camera_info", "teleop", "truth"]
+    specs = {spec.name: spec for spec in nodes_of("record", {})}
+    assert specs["operator"].parameters["judges"] is False and "publish_reward" not in specs["sim"].parameters
+    assert specs["recorder"].parameters["required"] == ["wrist/camera_info", "teleop", "reward", "truth"]
+    specs = {spec.name: spec for spec in nodes_of("record", {"judge": "person", "events": "keyboard"})}
+    assert specs["operator"].parameters["judges"] is False, "it drives, and the person with the keyboard judges"
+    specs = {spec.name: spec for spec in nodes_of("eval", {"judge": "person", "checkpoint": str(tmp_path)})}
+    assert specs["operator"].parameters["judges"] is True and specs["actor"].parameters["teleop_sources"] == ["none"]
 
 
 def test_an_evaluation_starts_the_classifier_that_judges(tmp_path):
@@ -160,8 +190,15 @@ STATION = {"sim": "false"}
         ("record", STATION | {"teleop": "operator"}, "teleop is operator, who is only in the simulation; at a real arm choose"),
         ("train", STATION | {"driver": "bus", "events": "keyboard"}, "driver is bus, which is for the simulated arm"),
         ("train", STATION | {"real_time_factor": "1.0", "events": "keyboard"}, "real_time_factor is the pace of a simulation"),
+        ("record", STATION, "the person judges, and has no key to say success or failure with; add --events keyboard"),
+        ("eval", STATION, "the person judges, and has no key to say success or failure with; add --events keyboard"),
+        ("record", {"teleop": "leader", "judge": "person"}, "the person judges, and has no key"),
+        ("train", {"judge": "classifier"}, "judge is classifier, and there is none; name its folder with --classifier"),
+        ("train", STATION | {"judge": "simulation"}, "judge is simulation, which a real arm does not have"),
+        ("train", {"judge": "simulation", "classifier": "{folder}"}, "so the classifier would not count; leave out"),
         ("record", {"teleop": "none"}, "20 demonstrations are still to be taken, and with teleop none nobody drives"),
         ("robot", STATION | {"teleop": "none", "events": "keyboard"}, "20 demonstrations are still to be taken"),
+        ("eval", STATION | {"classifier": "{folder}"}, "the arm waits for a person who is ready, and nobody can say so; add"),
         ("teleop", {"teleop": "operator"}, "teleop is 'operator', allowed is one of auto, leader"),
     ],
 )
@@ -177,7 +214,7 @@ def test_the_cures_of_those_sentences_work(tmp_path):
     folder = str(tmp_path)
     assert names("eval", sim="false", classifier=folder, checkpoint=folder, config=str(file))
     assert names("robot", sim="false", teleop="none", events="keyboard", demonstrations="0")
-    assert names("record", sim="false", classifier=folder)
+    assert names("train", judge="simulation") and names("record", sim="false", classifier=folder)
 
 
 def test_the_installed_mappings_are_possible():

@@ -32,13 +32,19 @@ def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, flo
 
 
 def evaluation_numbers(episodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Success with its interval, and ticks of the successful episodes (None when there are none)."""
-    won = [episode["ticks"] for episode in episodes if episode["success"]]
-    low, high = wilson(len(won), len(episodes))
+    """Success of the judged episodes with its interval, and ticks of the successful ones (None when there are none).
+
+    success_rate is None when nobody judged any episode: then nothing is known.
+    """
+    judged = [episode for episode in episodes if episode.get("judged", True)]
+    won = [episode["ticks"] for episode in judged if episode["success"]]
+    low, high = wilson(len(won), len(judged))
     return {
         "episodes": len(episodes),
+        "judged": len(judged),
+        "unjudged": len(episodes) - len(judged),
         "successes": len(won),
-        "success_rate": len(won) / len(episodes) if episodes else 0.0,
+        "success_rate": len(won) / len(judged) if judged else None,
         "success_low": low,
         "success_high": high,
         "success_ticks_mean": sum(won) / len(won) if won else None,
@@ -94,6 +100,7 @@ def collect(folder: Path) -> dict[str, Any]:
         "success_rate": final["success_rate"],
         "success_interval": [final["success_low"], final["success_high"]],
         "eval_episodes": final["episodes"],
+        "eval_unjudged": final["unjudged"],
         "robot_minutes": steps / TaskSpec().fps / 60.0,
         "wall_minutes": sum(phases.values()) / 60.0,
         "env_steps": steps,

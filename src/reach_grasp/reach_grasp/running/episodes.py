@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single episodes, recovered from the running totals in the actor's status."""
+"""Single episodes: of an evaluation as the actor tells them, else recovered from the running totals in its status."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 MODES = ("demonstration", "training", "evaluation")
+EVALUATION = MODES.index("evaluation")
+_RERECORD = 2  # hilserl_interfaces/EpisodeResult
 
 
 class Status(Protocol):
@@ -25,9 +27,26 @@ class Status(Protocol):
     episode_return: float
 
 
+class Result(Protocol):
+    """The fields of hilserl_interfaces/EpisodeResult that count."""
+
+    mode: int
+    seed: int
+    end: int
+    success: bool
+    judge: str
+    ticks: int
+    interventions: int
+    policy_version: int
+    episode_return: float
+
+
 @dataclass(frozen=True)
 class Episode:
-    """A finished episode. number: within its mode, from 0. end_step: actions taken in this mode when it ended."""
+    """A finished episode. number: within its mode, from 0. end_step: actions taken in this mode when it ended.
+
+    judged: whether anybody said what it was; if not, success says nothing.
+    """
 
     mode: str
     number: int
@@ -38,14 +57,43 @@ class Episode:
     seed: int
     policy_version: int
     reward: float
+    judged: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """All fields as JSON types."""
         return asdict(self)
 
 
+class EvaluationTracker:
+    """Feed every result of an evaluation. An actor that begins anew repeats the same worlds: each counts once."""
+
+    def __init__(self) -> None:
+        self._seeds: set[int] = set()
+        self._steps = 0
+
+    def feed(self, result: Result) -> Episode | None:
+        """The episode, unless it was told before or is to be repeated."""
+        if result.mode != EVALUATION or result.end == _RERECORD or result.seed in self._seeds:
+            return None
+        number = len(self._seeds)
+        self._seeds.add(result.seed)
+        self._steps += result.ticks
+        return Episode(
+            mode=MODES[EVALUATION],
+            number=number,
+            success=bool(result.success),
+            ticks=int(result.ticks),
+            interventions=int(result.interventions),
+            end_step=self._steps,
+            seed=int(result.seed),
+            policy_version=int(result.policy_version),
+            reward=float(result.episode_return),
+            judged=bool(result.judge),
+        )
+
+
 class EpisodeTracker:
-    """Feed every status; totals make each episode exact as long as one status per episode arrives.
+    """Feed every status but those of an evaluation; totals make each episode exact as long as one status per episode arrives.
 
     known: episodes of the run that need not be told again. What ended unheard is told in equal parts, so sums stay right.
     """

@@ -25,7 +25,7 @@ from sensor_msgs.msg import Image
 
 from dataset_recorder.bag_writer import UNFINISHED
 from hilserl_actor.teleop import SOURCES
-from hilserl_interfaces.msg import EpisodeStatus, LearnerStatus, Reward, TeleopCommand
+from hilserl_interfaces.msg import EpisodeResult, EpisodeStatus, LearnerStatus, Reward, TeleopCommand
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
 from hilserl_ros.images import image_to_rgb
@@ -33,7 +33,7 @@ from hilserl_ros.transport import use_udp
 from reach_grasp.errors import CommandError
 from reach_grasp.interrupt import heed
 from reach_grasp.process import check_alive, last_error
-from reach_grasp.running.episodes import Episode, EpisodeTracker
+from reach_grasp.running.episodes import EVALUATION, Episode, EpisodeTracker, EvaluationTracker
 from reach_grasp.running.film import FilmRecorder
 from reach_grasp.running.problems import Problem, Problems
 from reach_grasp.running.verdicts import Verdict, VerdictTracker
@@ -69,7 +69,7 @@ class Monitor:
         self._episodes: queue.SimpleQueue[Episode] = queue.SimpleQueue()
         known = list(known)
         self._recent: deque[Episode] = deque(known, maxlen=_RECENT)
-        self._tracker = EpisodeTracker(known)
+        self._tracker, self._evaluation = EpisodeTracker(known), EvaluationTracker()
         self._problems, self._namespace = Problems(), namespace.strip("/")
         self._driven: dict[str, float] = {}  # source of teleop -> when it drove last
         self._verdicts, self._lock = verdicts, threading.Lock()
@@ -78,6 +78,7 @@ class Monitor:
         rclpy.init(args=[], context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node(f"monitor_{domain}", context=self._context, namespace=namespace)
         self._node.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.latched(20))
+        self._node.create_subscription(EpisodeResult, "episode/result", self._on_result, qos.EPISODE_RESULT)
         self._node.create_subscription(LearnerStatus, "learner/status", self._on_learner, qos.latched(1))
         self._node.create_subscription(DiagnosticArray, "diagnostics", self._on_diagnostics, qos.DIAGNOSTICS)
         self._node.create_subscription(Log, "/rosout", self._on_log, qos.latched(100))
@@ -158,16 +159,24 @@ class Monitor:
 
     def _on_episode(self, message: EpisodeStatus) -> None:
         self.heard_s = time.monotonic()
-        for episode in self._tracker.feed(message):
-            self._episodes.put(episode)
-            with self._lock:
-                self._recent.append(episode)
-            if self.film is not None:
-                self.film.cut(f"Episode {episode.number + 1}", episode.success)
+        if message.mode != EVALUATION:
+            for episode in self._tracker.feed(message):
+                self._keep(episode)
         self.episode = message
         if self._verdicts is not None:
             with self._lock:
                 self._verdicts.status(message.mode, message.phase, message.episode, message.index, to_ns(message.header.stamp))
+
+    def _on_result(self, message: EpisodeResult) -> None:
+        if (episode := self._evaluation.feed(message)) is not None:
+            self._keep(episode)
+
+    def _keep(self, episode: Episode) -> None:
+        self._episodes.put(episode)
+        with self._lock:
+            self._recent.append(episode)
+        if self.film is not None:
+            self.film.cut(f"Episode {episode.number + 1}", episode.success)
 
     def _on_truth(self, message: Reward) -> None:
         with self._lock:

@@ -14,8 +14,11 @@ from reach_grasp.systems import SYSTEMS
 from reach_grasp.verbs.system import ShowSystem
 
 if TYPE_CHECKING:
+    from hilserl_interfaces.msg import EpisodeStatus
     from reach_grasp.running.display import Snapshot
     from reach_grasp.running.monitor import Monitor
+
+_CURE = "say success or failure by key when one ends (--events keyboard or gamepad), or name a --classifier"
 
 
 class Evaluate(ShowSystem):
@@ -40,13 +43,15 @@ class Evaluate(ShowSystem):
 
         def look(process: subprocess.Popen[bytes], monitor: Monitor) -> Snapshot | None:
             episodes.extend(monitor.finished())
-            if len(episodes) >= count:
+            if len(episodes) >= count or _stopped(monitor.episode, len(episodes)):
                 return None
             check_running(process, monitor, log)
             if monitor.episode is None:
                 return scene.snapshot(monitor, STARTING, "the nodes", 0.0)
-            successes = sum(episode.success for episode in episodes)
-            detail = f"{len(episodes)} of {count} episodes, {successes} successes"
+            successes, unjudged = sum(e.success for e in episodes), sum(not e.judged for e in episodes)
+            detail = f"{len(episodes)} of {count} episodes, {successes} successes" + (
+                f", {unjudged} unjudged" if unjudged else ""
+            )
             return scene.snapshot(monitor, "evaluation", detail, len(episodes) / count)
 
         def kept(monitor: Monitor) -> str:
@@ -56,9 +61,21 @@ class Evaluate(ShowSystem):
         numbers = evaluation_numbers([episode.as_dict() for episode in episodes])
         result = {**numbers, "checkpoint": given["checkpoint"], "seed": int(given["seed"])}
         (folder / "evaluation.json").write_text(json.dumps(result | {"episode": [e.as_dict() for e in episodes]}, indent=1))
+        if len(episodes) < count:
+            print(f"stopped after {len(episodes)} of {count} episodes")
+        if not numbers["judged"]:
+            print(f"no result: nobody judged any of the {len(episodes)} episodes; {_CURE}")
+            return 1
+        if numbers["unjudged"]:
+            print(f"{numbers['unjudged']} of {len(episodes)} episodes were judged by nobody, and count neither way")
         interval = f"{percent(numbers['success_low'])} to {percent(numbers['success_high'])}"
-        print(f"{numbers['successes']} of {count} = {percent(numbers['success_rate'])} (95 %: {interval})")
-        return 0
+        print(f"{numbers['successes']} of {numbers['judged']} = {percent(numbers['success_rate'])} (95 %: {interval})")
+        return 0 if len(episodes) == count else 1
+
+
+def _stopped(status: EpisodeStatus | None, heard: int) -> bool:
+    """Whether the actor has ended before its last episode, and every one that it ended was heard of."""
+    return status is not None and status.phase == status.DONE and heard >= status.episodes_done
 
 
 def _check_checkpoint(folder: Path) -> None:
