@@ -138,18 +138,33 @@ def test_an_interrupted_demo_goes_on_and_ends_with_a_report(fake_system, tmp_pat
     fourth.communicate(timeout=60)
 
 
-def test_eval_ends_by_itself_with_its_result(fake_system, tmp_path, capfd, monkeypatch):
-    checkpoint, run = tmp_path / "000100", tmp_path / "run"
+def evaluate(monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> int:
+    """The exit status of an evaluation of 12 episodes into `folder`/run."""
+    checkpoint = folder / "000100"
     checkpoint.mkdir()
+    (checkpoint / "config.json").touch()
     monkeypatch.setenv("ROS_DOMAIN_ID", os.environ.get("ROS_DOMAIN_ID", "97"))
-    words = [f"checkpoint:={checkpoint}", f"run:={run}", "episodes:=12", "namespace:=left"]
+    words = [f"checkpoint:={checkpoint}", f"run:={folder / 'run'}", "episodes:=12", "namespace:=left", *more]
     monkeypatch.setattr(sys, "argv", ["reach-grasp", "eval", *words])
-    assert command.main() == 0
+    return command.main()
+
+
+def test_eval_ends_by_itself_with_its_result(fake_system, tmp_path, capfd, monkeypatch):
+    assert evaluate(monkeypatch, tmp_path) == 0
     said = capfd.readouterr()
     assert "11 of 12 = 91.7 % (95 %: " in said.out
     assert said.err == "", "name:=value is ours, not a ROS remapping"
-    result = json.loads((run / "evaluation.json").read_text())
+    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert (result["successes"], result["success_ticks_mean"], len(result["episode"])) == (11, 10.0, 12)
+
+
+def test_an_evaluation_that_nobody_judged_names_no_percentage(fake_system, tmp_path, capfd, monkeypatch):
+    """It gave "0 of 3 = 0 %" and exit status 0."""
+    assert evaluate(monkeypatch, tmp_path, "judge:=person") == 1
+    said = capfd.readouterr().out
+    assert "no result: nobody judged any of the 12 episodes; say success or failure by key" in said and "%" not in said[-200:]
+    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert (result["judged"], result["unjudged"], result["success_rate"]) == (0, 12, None)
 
 
 def test_a_node_that_refuses_ends_the_demo_with_its_sentence(fake_system, tmp_path):
