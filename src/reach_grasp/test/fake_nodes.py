@@ -89,10 +89,9 @@ class FakeActor(FakeNode):
         if status.index >= limit:
             status.index = 0
             success = status.episodes_done % 10 != 9 or status.mode == 0
-            result = EpisodeResult(
-                mode=status.mode, seed=status.episodes_done, success=success, judge="simulation", ticks=limit
-            )
-            self.results.publish(result)
+            judge = "" if self.value("judge") == "person" else "simulation"  # nobody is here to say anything
+            result = {"mode": status.mode, "seed": status.episodes_done, "success": success and bool(judge), "judge": judge}
+            self.results.publish(EpisodeResult(**result, ticks=limit))
             status.episodes_done += 1
             status.successes += success
         if status.mode == 0 and status.successes >= self.value("demonstrations"):
