@@ -94,6 +94,7 @@ def test_a_killed_recorders_bag_is_mended(start, tmp_path):
     size = (bag / "000000.mcap").stat().st_size
     station.until(lambda: (bag / "000000.mcap").stat().st_size > size, "the flush")
     process.kill()
+    process.wait()
     assert repair(bag).changed and numbers_of(bag)[-10:] == sent
 
 

@@ -284,6 +284,7 @@ def test_a_recording_killed_at_any_instant_keeps_all_but_its_last_second_for_eve
         killed_s = time.time()
         process.send_signal(signal.SIGKILL)
         taken += [line for line in process.stdout if line.endswith("\n")]
+        process.wait()
     old = [int(line.split()[0]) for line in taken if float(line.split()[1]) < killed_s - 1.0]
     assert repair(tmp_path / "bag").changed
     found = by_reader(tmp_path / "bag")
