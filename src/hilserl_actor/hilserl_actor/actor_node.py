@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from functools import partial
 from pathlib import Path
@@ -11,36 +10,31 @@ from pathlib import Path
 import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.clock import Clock, ClockType
-from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
-from hilserl_actor.control_loop import ControlLoop, Outcome, Pace
-from hilserl_actor.episode import PERSON
+from hilserl_actor.control_loop import ControlLoop, Outcome
+from hilserl_actor.intake import Intake
 from hilserl_actor.metronome import Metronome
 from hilserl_actor.phases import Lack, Phase
 from hilserl_actor.policy_store import PolicyStore
-from hilserl_actor.reading import read_observation
 from hilserl_actor.resetter import RETRY_S, Resetter
 from hilserl_actor.schedule import CounterFile, Counters, Plan
 from hilserl_actor.sender import StepSender
 from hilserl_actor.settings import ActorParameters
 from hilserl_actor.status import result_message, status_message
-from hilserl_actor.teleop_topics import TeleopTopics
 from hilserl_actor.watch import Watch
 from hilserl_core.action import Controller
 from hilserl_core.kinematics import Kinematics
 from hilserl_core.observation import ObservationError
 from hilserl_core.policy import PolicySpec
-from hilserl_core.stamps import foreign_stamp, set_back_s
-from hilserl_core.synchroniser import Synchroniser
 from hilserl_core.timing import Timings
-from hilserl_interfaces.msg import EpisodeEvent, EpisodeResult, EpisodeStatus, PolicyParameters, Reward, StepAck, TeleopCommand
+from hilserl_interfaces.msg import EpisodeEvent, EpisodeResult, EpisodeStatus, PolicyParameters, Reward, StepAck
 from hilserl_interfaces.msg import Step as StepMessage
 from hilserl_interfaces.srv import ResetWorld
 from hilserl_ros import qos
-from hilserl_ros.convert import joint_command, joint_maps, to_ns, to_stamp
+from hilserl_ros.convert import joint_command, to_ns, to_stamp
 from hilserl_ros.images import ImageError
 from hilserl_ros.node import BaseNode, StartAgain, main_of
 from hilserl_ros.realtime import take_precedence
@@ -67,14 +61,9 @@ class ActorNode(BaseNode[ActorParameters]):
         counters = self._sender.counters(self._counter_file.load() if training else None, params.seed)
         plan = Plan(params.demonstrations, params.training_steps, 0 if training else params.evaluation_episodes, params.seed)
         self._store = PolicyStore(self.tables["policy."], task, params, counters.run_id, self.get_logger())
-        self._kinematics = Kinematics(urdf_path(), task.joints)
-        controller = Controller(task, self._kinematics, params.max_lag_m)
-        pace = Pace(
-            ready_ticks=None if params.ready_after_s < 0 else round(params.ready_after_s * task.fps),
-            wait_for_person=params.wait_for_person,
-            verdict_ticks=round(params.verdict_timeout_s * task.fps),
-            hold_ticks=params.hold_ticks,
-        )
+        kinematics = Kinematics(urdf_path(), task.joints)
+        controller = Controller(task, kinematics, params.max_lag_m)
+        pace = params.pace(task.fps)
         self._loop = ControlLoop(task, controller, self._store, plan, counters, pace, params.greedy_every, params.judge)
         self._saved: Counters | None = None
         self._answer: tuple[int, np.ndarray] | None = None  # lockstep: what was answered last
@@ -82,19 +71,8 @@ class ActorNode(BaseNode[ActorParameters]):
         self._owing = False  # real time: this tick has found no new observation yet, and takes the first that comes
         self._begins = False  # real time: the next observation is the first after a reset
         self._known_s = 0.0  # when the newest reward or observation was there [s, system clock]
-        self._joints: np.ndarray | None = None
-        waits = not params.lockstep and params.judge != PERSON
-        reward_timeout_s = params.reward_timeout_s if waits else None
-        self._watch = Watch(params.observation_timeout_s, reward_timeout_s, time.monotonic())
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-
-        self._teleop = TeleopTopics(
-            self, params.teleop_sources, task, self._complain, self._on_teleop, real_time=not params.lockstep
-        )
-        parts = [*task.cameras, "joints"]  # the first gives the observation's stamp, which the reward carries too
-        if params.lockstep:
-            parts += [*self._rewards(), *self._teleop.topics]
-        self._sync = Synchroniser(parts, 0 if params.lockstep else round(0.5e9 * task.tick_s))
+        self._watch = Watch(params.observation_timeout_s, params.longest_without_reward_s, time.monotonic())
+        self._intake = Intake(self, task, params, kinematics, self._on_part, self._on_reward, self._hold)
         self._connect()
         client = self.create_client(ResetWorld, "sim/reset") if params.reset == "world" else None
         goal = np.array(task.reset_joints_rad)
@@ -111,77 +89,34 @@ class ActorNode(BaseNode[ActorParameters]):
         self._command = self.create_publisher(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
         self._status = self.create_publisher(EpisodeStatus, "episode/status", qos.STATUS)
         self._results = self.create_publisher(EpisodeResult, "episode/result", qos.EPISODE_RESULT)
-        image_qos = qos.IMAGE if params.lockstep else qos.newest()
-        create = self.create_subscription
-        self._parts = {"joints": create(JointState, "joint_states", self._on_joints, qos.JOINT_STATES)}
-        for camera in self.task.cameras:
-            self._parts[camera] = create(Image, f"{camera}/image_raw", partial(self._on_part, camera), image_qos)
-        self._parts |= {part: create(Reward, part, self._on_reward, qos.REWARD) for part in self._rewards()}
-        self._parts |= self._teleop.subscriptions
         self.create_subscription(Bool, "estop", self._on_estop, qos.STATUS)
         self.create_subscription(EpisodeEvent, "episode/event", self._on_event, qos.EPISODE_EVENT)
         if params.mode == "train":
             self.create_subscription(StepAck, "steps/ack", self._on_ack, qos.STEPS_ACK)
             self.create_subscription(PolicyParameters, "policy/frozen", self._on_frozen, qos.POLICY)
             self.create_subscription(PolicyParameters, "policy", self._on_policy, qos.POLICY)
-        self.create_timer(0.1, self._on_housekeeping, clock=self._steady)
+        self.create_timer(0.1, self._on_housekeeping, clock=Clock(clock_type=ClockType.STEADY_TIME))
         if not params.lockstep:
             self._metronome = Metronome(self, self.task.tick_s, params.command_delay_s, self._on_tick)
             self.get_logger().info(f"the tick runs with {take_precedence()}")
 
-    def _rewards(self) -> list[str]:
-        """Topic of the rewards, none where only the person judges."""
-        return [] if self.params.judge == PERSON else ["reward"]
-
-    def _of_now(self, name: str, stamp: Time) -> bool:
-        """Whether a stamp can be from the present, said when it cannot. Simulated time is whatever it is."""
-        sentence = "" if self.params.lockstep else foreign_stamp(name, to_ns(stamp), self.get_clock().now().nanoseconds)
-        if sentence:
-            self.get_logger().error(sentence, throttle_duration_sec=5.0)
-        return not sentence
-
-    def _on_part(self, part: str, message: object) -> None:
-        stamp_ns = to_ns(message.header.stamp)
-        if not self._of_now(part, message.header.stamp):
-            return
-        if not self.params.lockstep and (back_s := set_back_s(stamp_ns, self._sync.used_through)):
-            self._hold(f"the system clock was set back by {back_s:.0f} s")
-            self._sync.begin_anew()
+    def _on_part(self, part: str, stamp_ns: int) -> None:
         if self._answer is not None and part == "joints" and stamp_ns == self._answer[0]:
-            self._publish_command(message.header.stamp, self._answer[1])  # it was lost: the simulator repeats itself
-        self._sync.add(part, stamp_ns, message)
+            self._publish_command(to_stamp(stamp_ns), self._answer[1])  # it was lost: the simulator repeats itself
         if self.params.lockstep or self._owing:
             self._advance()
 
-    def _on_joints(self, message: JointState) -> None:
-        positions, _ = joint_maps(message)
-        joints = np.array([positions.get(joint, np.nan) for joint in self.task.joints])
-        if np.isfinite(joints).all():
-            self._joints = joints  # where the move to the reset pose begins
-        self._on_part("joints", message)
-
-    def _on_reward(self, message: Reward, info: dict) -> None:
-        if self.params.lockstep:
-            self._on_part("reward", message)
-        elif not math.isfinite(message.reward):
-            self._complain(f"a reward is {message.reward}: it counts as not having come")
-        elif self._of_now("reward", message.header.stamp):
-            self._known_s = info["source_timestamp"] * 1e-9
-            self._watch.rewarded(time.monotonic())
-            self._follow(self._loop.reward(to_ns(message.header.stamp), message.reward, message.success))
-
-    def _on_teleop(self, topic: str, message: TeleopCommand) -> None:
-        if self.params.lockstep:
-            self._on_part(topic, message)
-        else:
-            self._of_now(topic, message.header.stamp)  # only said: it counts from its arrival on
+    def _on_reward(self, message: Reward, published_s: float) -> None:
+        self._known_s = published_s
+        self._watch.rewarded(time.monotonic())
+        self._follow(self._loop.reward(to_ns(message.header.stamp), message.reward, message.success))
 
     def _on_event(self, event: EpisodeEvent) -> None:
         """A person's word counts from its arrival on; the scripted person's in lockstep by its stamp, so that a run repeats."""
         loop, lockstep = self._loop, self.params.lockstep
         scripted = lockstep and event.source == SCRIPTED
         if not scripted:
-            self._of_now("episode/event", event.header.stamp)
+            self._intake.of_now("episode/event", event.header.stamp)
         if event.kind in (EpisodeEvent.SUCCESS, EpisodeEvent.FAILURE, EpisodeEvent.RERECORD):
             after_ns = to_ns(event.header.stamp) if scripted else None
             again = event.kind == EpisodeEvent.RERECORD
@@ -235,43 +170,31 @@ class ActorNode(BaseNode[ActorParameters]):
         loop, lockstep = self._loop, self.params.lockstep
         if self._sender.blocked or not loop.takes_observations:
             return
-        found = self._sync.newest(self._optional)
-        if found is None:
-            return
-        stamp_ns, parts = found
-        self._owing = False
         try:
-            observation, joints = read_observation(stamp_ns, parts, self.task, self._kinematics)
-            reward = parts.get("reward")
-            if reward is not None and not math.isfinite(reward.reward):
-                raise ObservationError(f"the reward is {reward.reward}")
+            instant = self._intake.newest(loop.verdict_waits, loop.phase in (Phase.AWAITING_READY, Phase.AWAITING_VERDICT))
         except (ObservationError, ImageError) as error:
-            self._sync.use(stamp_ns)
+            self._owing = False
             self._hold(str(error))
             return
+        if instant is None:
+            return
+        self._owing = False
         self._watch.observed(time.monotonic())
         self._known_s = time.time()
+        stamp_ns, reward = instant.stamp_ns, instant.reward
         if reward is not None:
             loop.reward(stamp_ns, reward.reward, reward.success)
-        outcome = loop.observe(observation, joints)
+        outcome = loop.observe(instant.observation, instant.joints)
         if not lockstep:
             self._send(outcome)  # there is time until the command goes out
             if self._begins:
                 self._metronome.begin()
         self._begins = False
-        teleop = self._teleop.choose(stamp_ns, parts, self.params.teleop_timeout_s)
-        outcome.joints = loop.act(observation, joints, teleop)
+        teleop = self._intake.teleop.choose(stamp_ns, instant.parts, self.params.teleop_timeout_s)
+        outcome.joints = loop.act(instant.observation, instant.joints, teleop)
         if outcome.joints is not None or loop.episode is None:
-            self._sync.use(stamp_ns)
+            self._intake.sync.use(stamp_ns)
         self._follow(outcome, stamp_ns)
-
-    @property
-    def _optional(self) -> list[str]:
-        """The parts of lockstep that nobody needs now: where a person's word ends the episode, or is waited for."""
-        if self._loop.verdict_waits:
-            return [*self._rewards(), *self._teleop.topics]
-        waits = self._loop.phase in (Phase.AWAITING_READY, Phase.AWAITING_VERDICT)
-        return list(self._teleop.topics) if waits else []
 
     def _follow(self, outcome: Outcome, stamp_ns: int | None = None) -> None:
         """Carry out what the loop asks for."""
@@ -286,7 +209,7 @@ class ActorNode(BaseNode[ActorParameters]):
         self._publish_status(stamp_ns)
         if outcome.reset_seed is not None:
             self._resetter.begin(outcome.reset_seed)
-            self._resetter.poll(self._joints, self.params.reset_duration_s)
+            self._resetter.poll(self._intake.joints, self.params.reset_duration_s)
 
     def _send(self, outcome: Outcome) -> None:
         """The finished steps on their way, and how an episode has ended after its last one."""
@@ -315,7 +238,7 @@ class ActorNode(BaseNode[ActorParameters]):
 
     def _on_reset(self, stamp_ns: int | None) -> None:
         """The world or the arm is in its start state."""
-        self._sync.use(self._sync.latest if stamp_ns is None else stamp_ns - 1)
+        self._intake.sync.use(self._intake.sync.latest if stamp_ns is None else stamp_ns - 1)
         self._watch.observed(time.monotonic())
         self._loop.reset_done(self._resetter.goal if stamp_ns is None else None)
         self._publish_status(stamp_ns)
@@ -329,7 +252,7 @@ class ActorNode(BaseNode[ActorParameters]):
         self._watch.holds(time.monotonic())
         self._follow(self._loop.lost(why, lack))
         if not self.params.lockstep:
-            self._sync.begin_anew()  # what comes now may be stamped by a clock that was set
+            self._intake.sync.begin_anew()  # what comes now may be stamped by a clock that was set
 
     def _on_housekeeping(self) -> None:
         """Ten times a second: resend, retry a reset, notice what is missing."""
@@ -337,38 +260,31 @@ class ActorNode(BaseNode[ActorParameters]):
         if loop.phase is Phase.IDLE and self._recorded():
             self._follow(loop.start())
         self._sender.flush()
-        self._resetter.poll(self._joints, params.reset_duration_s)
+        self._resetter.poll(self._intake.joints, params.reset_duration_s)
         if params.lockstep and self._resetter.unseen_s > params.observation_timeout_s + RETRY_S:
             raise StartAgain("the service that resets the world is not seen")
-        if loop.phase not in (Phase.RUNNING, Phase.RESETTING):
-            self._publish_status(None)  # acknowledgements go on while nothing else happens
+        loop.reset_waits(self._resetter.why)
         now_s = time.monotonic()
+        if self._watch.status_due(loop, now_s):
+            self._publish_status(None)  # acknowledgements go on while nothing else happens
         if silent_s := self._watch.silent_s(loop, now_s):
-            lacking = self._sync.lacking()
+            lacking = self._intake.sync.lacking()
             self._hold(f"no {', '.join(lacking) or 'observation'} for {silent_s:.1f} s")
             if params.lockstep:
-                self._look_for_publishers(lacking)
+                self._intake.look_for_publishers(lacking)
         elif late_s := self._watch.unrewarded_s(loop, now_s):
             self._hold(f"no reward for {late_s:.1f} s: is what judges (judge is {params.judge}) running?", Lack.REWARD)
-        elif lack := self._watch.back(loop, params.lockstep or self._sync.newest() is not None, now_s):
+        elif lack := self._watch.back(loop, params.lockstep or self._intake.sync.newest() is not None, now_s):
             self._follow(loop.recovered(lack))
-
-    def _look_for_publishers(self, lacking: list[str]) -> None:
-        """Raises StartAgain for a part that nobody is seen to publish, since in lockstep all of them belong to this system.
-
-        On a starved machine (eight busy programs beside it on two cores: about one start in ten) Fast DDS does not show one
-        process another's publishers, and never tries again; a new process sees them.
-        """
-        if unseen := [part for part in lacking if not self._parts[part].get_publisher_count()]:
-            raise StartAgain(f"nobody is seen to publish {', '.join(unseen)}")
 
     def _recorded(self) -> bool:
         """Whether the recorder is there."""
         return any(info.node_name == "recorder" for info in self.get_subscriptions_info_by_topic(self._steps.topic_name))
 
     def _publish_status(self, stamp_ns: int | None) -> None:
+        self._watch.told(time.monotonic())
         stamp = self.get_clock().now().to_msg() if stamp_ns is None else to_stamp(stamp_ns)
-        self._status.publish(status_message(stamp, self._loop, self._store, self._sender, self._teleop.choice.conflict))
+        self._status.publish(status_message(stamp, self._loop, self._store, self._sender, self._intake.teleop.choice.conflict))
 
     def close(self) -> None:
         """Everything taken so far is on disk when the node ends."""

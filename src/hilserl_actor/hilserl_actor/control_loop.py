@@ -162,6 +162,11 @@ class ControlLoop:
         self.state = Resetting()
         return Outcome(reset_seed=self.seed)
 
+    def reset_waits(self, why: str) -> None:
+        """The reset cannot go on yet; '' when it can."""
+        if isinstance(self.state, Resetting):
+            self.state.why = why
+
     def reset_done(self, targets: np.ndarray | None = None) -> None:
         """The world is in its start state. targets: (J,) rad, what holds the arm there, None: its joints as measured."""
         if isinstance(self.state, Resetting):

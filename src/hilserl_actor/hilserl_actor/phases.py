@@ -50,10 +50,16 @@ class NoPolicy:
 
 @dataclass
 class Resetting:
-    """The world or the arm goes to its start state."""
+    """The world or the arm goes to its start state. why: it cannot yet, '' while nothing is known to hinder it."""
+
+    why: str = ""
 
     phase = Phase.RESETTING
-    text = "keep clear: the arm goes to its start"
+
+    @property
+    def text(self) -> str:
+        """What the person must do now, and what the reset waits for."""
+        return f"keep clear: the arm goes to its start{f' as soon as it can; {self.why}' if self.why else ''}"
 
 
 @dataclass

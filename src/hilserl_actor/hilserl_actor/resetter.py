@@ -44,6 +44,7 @@ class Resetter:
         self._client, self._home, self._variation_rad, self._arm = client, goal, variation_rad, arm
         self._done, self._complain = done, complain
         self.goal = goal  # (J,) rad, of the newest move
+        self.why = ""  # what hinders the reset, '' while nothing is known to
         self._asks: list[tuple[Client, Any]] = []
         self._stamp_ns = 0
         self._seed: int | None = None
@@ -64,9 +65,10 @@ class Resetter:
     def cancel(self) -> None:
         """Stop at once: an answer still on the way no longer counts."""
         self._seed = self._request = self._motion = None
+        self.why = ""
 
     def poll(self, joints: np.ndarray | None, duration_s: float) -> None:
-        """Ask, or begin to move from `joints`, (J,) rad as measured, None when they have never been seen."""
+        """Ask, or begin to move from `joints`, (J,) rad as measured now, None when they are not known."""
         if self._seed is None:
             return
         now = time.monotonic()
@@ -74,14 +76,20 @@ class Resetter:
         if self._client is None:
             if self._motion is None and joints is not None:
                 self._motion = (ResetMotion(joints, self.goal, duration_s), now)
-            elif joints is None and late:
-                self._complain("no joint_states: the arm cannot be moved to its reset pose")
+                self.why = ""
+            elif self._motion is None:
+                self._hindered("no joint_states: the arm cannot be moved to its reset pose; is its driver running?", late)
         elif self._request is None or now - self._asked_s > RETRY_S:
             client, _ = self._asks[0]
             if client.service_is_ready():
                 self._ask()
-            elif late:
-                self._complain(f"the service {client.srv_name} is not there: is its node running?")
+            else:
+                self._hindered(f"the service {client.srv_name} is not there: is its node running?", late)
+
+    def _hindered(self, why: str, late: bool) -> None:
+        self.why = why
+        if late:
+            self._complain(why)
 
     @property
     def unseen_s(self) -> float:
@@ -112,8 +120,9 @@ class Resetter:
         self._request, response = None, request.result()
         if not response.success:
             self._asked_s = time.monotonic() - RETRY_S + _REFUSED_S
-            self._complain(f"no reset: {response.message}")
+            self._hindered(f"no reset: {response.message}", late=True)
             return
+        self.why = ""
         if isinstance(response, ResetWorld.Response):
             self._stamp_ns = to_ns(response.stamp)
         del self._asks[0]

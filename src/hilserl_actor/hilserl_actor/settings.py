@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hilserl_actor.episode import JUDGES
+from hilserl_actor.control_loop import Pace
+from hilserl_actor.episode import JUDGES, PERSON
 from hilserl_actor.teleop import NO_SOURCE, SOURCES
 from hilserl_ros.parameters import parameter
 
@@ -119,3 +120,17 @@ class ActorParameters:
         maximum=1.0,
     )
     threads: int = parameter(1, "Threads of the policy on the CPU.", minimum=1, maximum=64)
+
+    @property
+    def longest_without_reward_s(self) -> float | None:
+        """How long a step may wait for its reward; None where it never has to: in lockstep, and where a person judges."""
+        return None if self.lockstep or self.judge == PERSON else self.reward_timeout_s
+
+    def pace(self, fps: float) -> Pace:
+        """How long the loop waits for a person, in ticks."""
+        return Pace(
+            ready_ticks=None if self.ready_after_s < 0 else round(self.ready_after_s * fps),
+            wait_for_person=self.wait_for_person,
+            verdict_ticks=round(self.verdict_timeout_s * fps),
+            hold_ticks=self.hold_ticks,
+        )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from hilserl_actor.control_loop import ControlLoop
 from hilserl_actor.phases import Holding, Lack, Phase
 
+_RESETTING_STATUS_S = 1.0  # so often the status is repeated while a reset is under way
 _HOLD_S = 1.0  # at least, before an episode begins again
 
 
@@ -15,7 +16,7 @@ class Watch:
     def __init__(self, observation_timeout_s: float, reward_timeout_s: float | None, now_s: float) -> None:
         """reward_timeout_s: None where no step waits for a reward that comes later."""
         self.observation_timeout_s, self.reward_timeout_s = observation_timeout_s, reward_timeout_s
-        self._observed_s = self._rewarded_s = self._held_s = now_s
+        self._observed_s = self._rewarded_s = self._held_s = self._told_s = now_s
         self._unrewarded: tuple[int, float] | None = None  # stamp whose reward is waited for, and since when
 
     def observed(self, now_s: float) -> None:
@@ -29,6 +30,19 @@ class Watch:
     def holds(self, now_s: float) -> None:
         """The arm begins to hold."""
         self._held_s = now_s
+
+    def told(self, now_s: float) -> None:
+        """A status was published."""
+        self._told_s = now_s
+
+    def status_due(self, loop: ControlLoop, now_s: float) -> bool:
+        """Whether a status has to be published although nothing has happened: always, but while observations bring it.
+
+        A reset may not be able to begin for as long as anything; who listens must still hear that the actor is there, and why.
+        """
+        if loop.phase is Phase.RESETTING:
+            return now_s - self._told_s >= _RESETTING_STATUS_S
+        return loop.phase is not Phase.RUNNING
 
     def silent_s(self, loop: ControlLoop, now_s: float) -> float:
         """For how long an observation that is due has not come, 0 within its time."""

@@ -62,7 +62,7 @@ class _Station:
         self._timer = self.node.create_timer(0.05, self._publish)
         self.joints = np.array(TASK.reset_joints_rad)
         self.joints_lead_ns = 20_000_000  # read a little before the picture, as on a real station
-        self.camera, self.action = True, [0.0, 0.0, 0.3, 0.0]
+        self.camera, self.arm, self.action = True, True, [0.0, 0.0, 0.3, 0.0]
         self.rewards, self.driving, self.person_there = True, True, True
 
     def _on_status(self, message: EpisodeStatus) -> None:
@@ -77,7 +77,8 @@ class _Station:
         self._clock.publish(Clock(clock=stamp))
         joints = JointState(name=list(TASK.joints), position=self.joints.tolist(), velocity=[0.0] * 6)
         joints.header.stamp = to_stamp(to_ns(stamp) - self.joints_lead_ns)
-        self._joints.publish(joints)
+        if self.arm:
+            self._joints.publish(joints)
         if self.camera:
             self._image.publish(rgb_to_image(np.zeros((64, 64, 3), np.uint8), stamp))
         reward = Reward()
@@ -123,6 +124,7 @@ def station(tmp_path, request):
     words = [word for text in (*ARGUMENTS, *changed, f"folder:={tmp_path}") for word in ("-p", text)]
     command = [str(Path(get_package_prefix("hilserl_actor")) / "lib/hilserl_actor/actor_node"), "--ros-args", *words]
     station = _Station(domain)
+    station.arm = station.rewards = begins != EpisodeStatus.RESETTING
     if "reset:=world" in changed:
         station.joints_lead_ns = 0
         station.node.create_service(ResetWorld, "sim/reset", lambda _, response: station.reset(response))
@@ -197,6 +199,24 @@ def test_a_reset_moves_the_joints_straight_to_the_reset_pose_whatever_kinematic_
     part = (path - begin) / (goal - begin)  # of the way, each joint
     straight = np.isclose(part, part[:, :1], atol=1e-6).all(1)
     assert straight[-1] and straight[-2] and 0.0 < part[-2, 0] < 1.0, part
+
+
+@pytest.mark.parametrize("station", [(EpisodeStatus.RESETTING, ())], indirect=True)
+def test_a_reset_without_joint_states_is_told_regularly_with_its_reason_and_never_begins_from_old_ones(station):
+    """Before, the actor was silent meanwhile, and the system was ended after 90 s since it was not heard."""
+    station.until(lambda: len(station.phases) > 2 and "no joint_states" in station.status.text, "the reason, said again")
+    assert set(station.phases) == {EpisodeStatus.RESETTING} and not station.commands
+    station.arm = station.rewards = True
+    station.until(lambda: station.status.phase == EpisodeStatus.RUNNING, "the episode")
+    station.say(EpisodeEvent.PAUSE)
+    station.until(lambda: station.status.phase == EpisodeStatus.PAUSED, "the pause")
+    station.arm = station.rewards = False
+    station.phases.clear()
+    station.until(lambda: len(station.phases) > 10, "joints that are a second old")
+    station.commands.clear()
+    station.say(EpisodeEvent.RESUME)
+    station.until(lambda: "no joint_states" in station.status.text, "the reason")
+    assert station.status.phase == EpisodeStatus.RESETTING and not station.commands
 
 
 @pytest.mark.parametrize("unseen", ["", "wrist", "service"])

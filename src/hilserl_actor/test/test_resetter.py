@@ -14,10 +14,10 @@ class Service:
     """A client whose requests the test answers."""
 
     def __init__(self, name: str, asked: list) -> None:
-        self.srv_name, self._asked = name, asked
+        self.srv_name, self._asked, self.there = name, asked, True
 
     def service_is_ready(self) -> bool:
-        return True
+        return self.there
 
     def call_async(self, request: object) -> Future:
         self._asked.append((self.srv_name, request, future := Future()))
@@ -29,7 +29,7 @@ class Case:
 
     def __init__(self, arm: bool) -> None:
         self.asked, self.done, self.complaints = [], [], []
-        services = Service("sim/reset", self.asked), Service("follower/suspend", self.asked)
+        self.services = services = Service("sim/reset", self.asked), Service("follower/suspend", self.asked)
         calls = self.done.append, self.complaints.append
         self.resetter = Resetter(services[0], np.zeros(6), *calls, services[1] if arm else None)
 
@@ -83,3 +83,30 @@ def test_an_answer_after_a_cancel_does_not_count() -> None:
     case.resetter.cancel()
     case.answer()
     assert len(case.asked) == 1 and not case.done
+
+
+def test_what_hinders_a_reset_is_known_until_it_no_longer_does() -> None:
+    case = Case(arm=True)
+    case.services[1].there = False
+    case.resetter.begin(5)
+    case.resetter.poll(None, 1.0)
+    assert "follower/suspend is not there" in case.resetter.why and not case.asked
+    case.services[1].there = True
+    case.resetter.poll(None, 1.0)
+    case.answer(success=False, message="the arm is stopped")
+    assert "the arm is stopped" in case.resetter.why
+    case.resetter._asked_s = 0.0  # long ago
+    case.resetter.poll(None, 1.0)
+    case.answer()
+    assert case.resetter.why == ""
+    case.resetter.cancel()
+    assert case.resetter.why == ""
+
+
+def test_an_arm_whose_joints_are_not_known_waits_for_them() -> None:
+    resetter = Resetter(None, np.zeros(6), [].append, [].append)
+    resetter.begin(5)
+    resetter.poll(None, 1.0)
+    assert "no joint_states" in resetter.why and resetter.targets() is None
+    resetter.poll(np.ones(6), 1.0)
+    assert resetter.why == "" and resetter.targets() is not None

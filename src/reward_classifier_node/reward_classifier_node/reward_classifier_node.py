@@ -59,7 +59,8 @@ class RewardClassifierNode(BaseNode[ClassifierNodeParameters]):
         self._refused = ""  # why an artifact that was set is not in use
         self._answers: dict[int, Reward] = {}
         self._episode: tuple[str, int] | None = None  # the newest that ran
-        self._resetting = False
+        self._phase = EpisodeStatus.IDLE  # of the actor
+        self._was_reset = False  # since that episode
         self._complaint = ""
         self._reported = (time.monotonic(), 0, 0)
         self._cameras = self.task.cameras
@@ -108,22 +109,25 @@ class RewardClassifierNode(BaseNode[ClassifierNodeParameters]):
             self._judging.put(Frame(*found, now_s))
 
     def _on_status(self, status: EpisodeStatus) -> None:
-        """An episode begins anew: when the world is reset; in real time, where images come meanwhile, when that is done.
+        """An episode begins anew: when the world is reset; in real time, where images come meanwhile, when it runs.
 
-        In lockstep an episode that runs when the node first hears of one goes on.
+        In lockstep an episode that runs when the node first hears of one goes on. A reset that takes long is told repeatedly.
         """
-        episode, resetting = (status.run_id, status.episode), status.phase == EpisodeStatus.RESETTING
-        begins = status.phase == EpisodeStatus.RUNNING and episode != self._episode
-        goes_on = self.params.lockstep and (self._resetting or self._episode is None)
-        if resetting or (begins and not goes_on):
-            self._judging.restart()
-        if begins:
-            self._episode = episode
-        self._resetting = resetting
+        episode, before = (status.run_id, status.episode), self._phase
+        self._phase = status.phase
+        if status.phase == EpisodeStatus.RESETTING:
+            if before != EpisodeStatus.RESETTING:
+                self._judging.restart()
+            self._was_reset = True
+        elif status.phase == EpisodeStatus.RUNNING and episode != self._episode:
+            if not (self.params.lockstep and (self._was_reset or self._episode is None)):
+                self._judging.restart()
+            self._episode, self._was_reset = episode, False
 
     def _on_restart(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Forget every frame and episode: what comes now is another recording, whose time may be any."""
-        self._answers, self._sync, self._episode, self._resetting = {}, self._new_sync(), None, False
+        self._answers, self._sync, self._episode = {}, self._new_sync(), None
+        self._phase, self._was_reset = EpisodeStatus.IDLE, False
         self._judging.restart()
         response.success = True
         return response

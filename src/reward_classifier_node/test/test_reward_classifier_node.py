@@ -75,6 +75,31 @@ def test_in_lockstep_an_episode_that_runs_already_goes_on(station, artifact):
     assert [station.answer(FRAMES[0], tick).success for tick in (4, 5, 6)] == [False, False, True]
 
 
+def test_a_reset_that_is_told_again_while_it_takes_long_begins_nothing_anew(station, artifact):
+    """Topics keep no order among one another: the world's first images may have come before the last word of its reset."""
+    station.start(artifact, "lockstep:=true", "threshold:=0.000001")
+    station.say(0, EpisodeStatus.RUNNING)
+    station.say(1, EpisodeStatus.RESETTING)
+    station.until(lambda: station.tested._was_reset, "the node to hear of the reset")
+    assert [station.answer(FRAMES[0], tick).success for tick in (1, 2)] == [False, False]
+    for phase in (EpisodeStatus.RESETTING, EpisodeStatus.AWAITING_READY, EpisodeStatus.WAITING, EpisodeStatus.RUNNING):
+        station.say(1, phase)
+    station.until(lambda: station.tested._episode == ("run", 1), "the node to hear of the episode")
+    assert station.answer(FRAMES[0], 3).success
+
+
+@pytest.mark.parametrize("hours", [-1, 10_000])
+def test_a_clock_that_is_set_costs_what_a_restart_does_and_a_stamp_of_years_ahead_too(station, artifact, hours):
+    """Before, no image was judged after one that was stamped years ahead: all were older than it."""
+    station.start(artifact, "threshold:=0.000001")
+    ticks = [10**6 + index for index in range(3)]
+    assert [station.answer(FRAMES[0], tick).success for tick in ticks] == [False, False, True]
+    if hours > 0:
+        station.answer(FRAMES[0], 10**6 + hours * 36_000)
+    begin = 10**6 + (3 if hours > 0 else hours * 36_000)
+    assert [station.answer(FRAMES[0], begin + index).success for index in range(3)] == [False, False, True]
+
+
 def test_restarted_it_forgets_what_it_saw_and_answered(station, artifact):
     station.start(artifact, "lockstep:=true", "threshold:=0.000001")
     assert [station.answer(FRAMES[0], tick).success for tick in (1, 2, 3)] == [False, False, True]

@@ -178,6 +178,8 @@ def _waits(monitor: Monitor, now_s: float, more: str) -> str:
         return more
     if status.phase in _YOURS:
         return f"you: {status.text or _YOURS[status.phase]}"
+    if status.phase == EpisodeStatus.RESETTING:
+        return _WAITS[status.phase]  # what hinders it stands in the text
     return more or status.text.removeprefix("waiting for ") or _WAITS.get(status.phase, "the actor")
 
 
