@@ -25,6 +25,8 @@ STEPS_S = 600.0
 """And this long its steps: while a learner is away they wait in the actor's spool, and come when it is back."""
 LOST_S = 15.0
 """Steps that still lack this long after the last one was lost on the way and will not come again."""
+RESULTS = 50
+"""So many results of episodes are remembered, as many as their publisher repeats: word of an episode may come after its end."""
 RETRY_S = 10.0
 """With acknowledgements, after this long a bag that could not be opened is tried again: its steps still wait in the spool."""
 
@@ -64,10 +66,20 @@ class _Open:
     last_step: tuple[int, float] | None = None  # index of its last step and when that came
     last_sequence: int = 0  # of that step within the run
     last_ns: int = 0  # the instant of that step
-    newest_ns: dict[str, int] = field(default_factory=dict)  # instant of the newest message of each awaited topic
+    newest_ns: dict[str, tuple[int, int]] = field(default_factory=dict)  # instants of an awaited topic's two newest messages
+    has_result: bool = False
     settled: bool = False  # takes steps only
     missed: int = 0  # messages that were lost before they came here
     unkept: deque[tuple[int, int]] = field(default_factory=deque)  # place in the bag and sequence of steps a kill would lose
+
+    def heard(self, topic: str, instant_ns: int) -> None:
+        """A message of an awaited topic has come."""
+        self.newest_ns[topic] = (self.newest_ns.get(topic, (0, 0))[1], instant_ns)
+
+    def reached(self, topic: str, tick_ns: int) -> bool:
+        """Whether an awaited topic has come to the last step, by a stamp within a tick of it or two later ones: one may be wrong."""
+        before_ns, newest_ns = self.newest_ns.get(topic, (0, 0))
+        return 0 <= newest_ns - self.last_ns <= tick_ns or min(before_ns, newest_ns) >= self.last_ns
 
     @property
     def lacking(self) -> int | None:
@@ -79,8 +91,9 @@ class EpisodeBags:
     """Owns the bags that are open. Times are seconds on any steady clock; call `tick` now and then.
 
     awaits_steps: whether bags hold steps, so that one is only complete with its episode's last. awaited: topics that say
-    something for every step, so that it is only complete with what they say of the last. receipts: notes of each step
-    when it is safe; each is then recorded once, also after its bag was closed or failed, in another bag of its episode.
+    something for every step, so that it is only complete with what they say of the last. awaits_results: whether bags hold
+    how their episode ended. receipts: notes of each step when it is safe; each is then recorded once, also after its bag was
+    closed or failed, in another bag of its episode.
     """
 
     def __init__(
@@ -94,7 +107,9 @@ class EpisodeBags:
         """tick_ns: from one step of an episode to the next."""
         self.current: Episode | None = None
         self.awaits_steps = False
+        self.awaits_results = False
         self.awaited: set[str] = set()
+        self._results: dict[Episode, tuple[str, int, bytes]] = {}  # of episodes that have no bag yet, or no longer
         self._recent: dict[str, deque[tuple[int, int, bytes]]] = {}  # of awaited topics: instant, stamp, message
         self.closed = self.messages = self.dropped = self.missed = 0
         self._open_bag, self._say, self._complain, self._receipts, self._tick_ns = open_bag, say, complain, receipts, tick_ns
@@ -140,7 +155,9 @@ class EpisodeBags:
             since_ns = instant_ns - index * self._tick_ns
             for came_ns, stamp_ns, data in (message for message in recent if message[0] >= since_ns):
                 self._count(bag.put(topic, stamp_ns, data))
-                item.newest_ns[topic] = came_ns
+                item.heard(topic, came_ns)
+        if (result := self._results.pop(episode, None)) is not None:
+            self.put_result(*result, episode)
         return item
 
     def _refuse(self, episode: Episode, now_s: float) -> None:
@@ -160,13 +177,13 @@ class EpisodeBags:
         self._latest[topic] = (stamp_ns, data)
         if instant_ns is not None and len(data) <= RECENT_BYTES:
             recent = self._recent.setdefault(topic, deque(maxlen=RECENT))
-            if recent and instant_ns < recent[-1][0]:
-                recent.clear()  # time has begun anew
+            while recent and instant_ns < recent[-1][0]:
+                recent.pop()  # time has begun anew, or that one's stamp was wrong
             recent.append((instant_ns, stamp_ns, data))
         for item in self._open.values():
             if not item.settled:
                 if instant_ns is not None:
-                    item.newest_ns[topic] = instant_ns
+                    item.heard(topic, instant_ns)
                 self._count(item.bag.put(topic, stamp_ns, data))
 
     def miss(self, count: int) -> None:
@@ -218,6 +235,16 @@ class EpisodeBags:
         if is_last and found.last_step is None:
             found.last_step, found.last_sequence, found.last_ns = (index, now_s), sequence, instant_ns
 
+    def put_result(self, topic: str, stamp_ns: int, data: bytes, episode: Episode) -> None:
+        """How an episode ended goes into its own bag alone."""
+        if (item := self._open.get(episode)) is not None:
+            self._count(item.bag.put(topic, stamp_ns, data))
+            item.has_result = True
+            return
+        self._results[episode] = (topic, stamp_ns, data)
+        while len(self._results) > RESULTS:
+            del self._results[next(iter(self._results))]
+
     def discard(self) -> bool:
         """Forget the running episode; False when none runs."""
         episode, self.current = self.current, None
@@ -258,7 +285,8 @@ class EpisodeBags:
         if not self.awaits_steps:
             return item.ended_s + REST_S
         since_s = item.ended_s if item.last_step is None else max(item.ended_s, item.last_step[1])
-        lags = item.last_step is None or any(item.newest_ns.get(topic, 0) < item.last_ns for topic in self.awaited)
+        lags = item.last_step is None or any(not item.reached(topic, self._tick_ns) for topic in self.awaited)
+        lags = lags or (self.awaits_results and not item.has_result)
         return since_s + (LAG_S if lags else REST_S)
 
     def _count(self, taken: bool) -> None:

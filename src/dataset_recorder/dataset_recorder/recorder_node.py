@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
-import json
 import shutil
 import time
 from functools import partial
@@ -23,19 +21,19 @@ from dataset_recorder.bag_writer import BagWriter, Topic
 from dataset_recorder.episodes import Episode, EpisodeBags
 from dataset_recorder.errors import RecordingError
 from dataset_recorder.graph import has_header, header_ns, message_class, noted, publishers, widest
+from dataset_recorder.notes import notes_of
 from dataset_recorder.receipts import Receipts
-from dataset_recorder.recording import Recording
+from dataset_recorder.recording import LogTimes, Recording
 from dataset_recorder.repair import repair_unfinished
 from dataset_recorder.settings import RecorderParameters
-from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Step, StepAck
+from hilserl_interfaces.msg import EpisodeEvent, EpisodeResult, EpisodeStatus, Step, StepAck
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
 from hilserl_ros.node import BaseNode, NodeError, main_of
 
-_STEP = "hilserl_interfaces/msg/Step"
+_STEP, _RESULT = "hilserl_interfaces/msg/Step", "hilserl_interfaces/msg/EpisodeResult"
 _GOES_ON = (EpisodeStatus.WAITING, EpisodeStatus.PAUSED, EpisodeStatus.AWAITING_VERDICT)
 """Phases in which the actor's episode may go on: it waits for the learner, for the end of a pause, for the person's word."""
-_VERSIONS = ("lerobot", "mujoco", "numpy", "rosbags", "torch")
 
 
 class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
@@ -52,6 +50,7 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
         self._required = [topic for topic in self.params.topics if topic in needed]
         self._active = False
         self._manual = 0
+        self._log_times = LogTimes()
         self._given_up: Episode | None = None
         self._run = time.strftime("%Y%m%d-%H%M%S")
         log = self.get_logger()
@@ -127,8 +126,10 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
                     waiting = f"steps are not taken before somebody publishes {', '.join(lacking)}"
                     self.get_logger().info(waiting, throttle_duration_sec=10.0, skip_first=True)
                     continue
-                tells = topic in self._required and has_header(kind)
-                call = self._on_step if follows else self._on_required if tells else self._on_message
+                ends = self.params.follow_actor and kind == _RESULT
+                tells = topic in self._required and has_header(kind) and not ends
+                call = self._on_required if tells else self._on_message
+                call = self._on_step if follows else self._on_result if ends else call
                 lost = None if call == self._on_step else self._on_lost  # a lost step comes again
                 self._taken[topic] = self.create_subscription(
                     message_class(kind), topic, partial(call, self.resolve_topic_name(topic)), widest(found), raw=True,
@@ -138,6 +139,7 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
                 if tells:
                     self._bags.awaited.add(self.resolve_topic_name(topic))
                 self._bags.awaits_steps |= follows
+                self._bags.awaits_results |= ends
                 if self._bags.current is not None:
                     self.get_logger().warning(f"{topic} came late: it is recorded from the next episode on")
             except RecordingError as error:
@@ -145,10 +147,17 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
                 self.get_logger().error(f"{topic} is not recorded: {error}")
 
     def _on_message(self, topic: str, payload: bytes) -> None:
-        self._bags.put(topic, self.get_clock().now().nanoseconds, payload)
+        self._bags.put(topic, self._now_ns(), payload)
 
     def _on_required(self, topic: str, payload: bytes) -> None:
-        self._bags.put(topic, self.get_clock().now().nanoseconds, payload, header_ns(payload))
+        self._bags.put(topic, self._now_ns(), payload, header_ns(payload))
+
+    def _on_result(self, topic: str, payload: bytes) -> None:
+        result = deserialize_message(payload, EpisodeResult)
+        self._bags.put_result(topic, self._now_ns(), payload, Episode(result.run_id, result.episode))
+
+    def _now_ns(self) -> int:
+        return self._log_times(self.get_clock().now().nanoseconds)
 
     def _on_lost(self, lost: QoSMessageLostInfo) -> None:
         self._bags.miss(lost.total_count_change)
@@ -156,7 +165,7 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
     def _on_step(self, topic: str, payload: bytes) -> None:
         step = deserialize_message(payload, Step)
         episode = Episode(step.run_id, step.episode)
-        stamp_ns, instant_ns = self.get_clock().now().nanoseconds, to_ns(step.header.stamp)
+        stamp_ns, instant_ns = self._now_ns(), to_ns(step.header.stamp)
         self._bags.put_step(
             topic, stamp_ns, payload, episode, step.index, step.is_last, time.monotonic(), step.sequence, instant_ns
         )
@@ -194,23 +203,8 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
             parts = itertools.count(2)
             while path.exists():
                 path = folder / episode.path.with_name(f"{episode.path.name}_{next(parts)}")
-        writer = BagWriter(path, topics, self._notes(episode))
+        writer = BagWriter(path, topics, notes_of(self.task, episode))
         return Recording(writer, self.params.queue_mb * 1_000_000)
-
-    def _notes(self, episode: Episode) -> dict[str, str]:
-        versions = {}
-        for name in _VERSIONS:
-            try:
-                versions[name] = importlib.metadata.version(name)
-            except importlib.metadata.PackageNotFoundError:
-                continue
-        return {
-            "task": json.dumps(self.task.as_dict(), sort_keys=True),
-            "task_digest": self.task.digest(),
-            "run_id": episode.run,
-            "episode": str(episode.number),
-            "versions": json.dumps(versions, sort_keys=True),
-        }
 
     # Services ---------------------------------------------------------------------------------------------------------
 

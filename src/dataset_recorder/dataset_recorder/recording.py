@@ -16,6 +16,19 @@ from dataset_recorder.repair import repair
 FLUSH_S = 0.5
 
 
+class LogTimes:
+    """Times [ns] of a clock that may be set back: they then go on from where they were, so that messages stay in order."""
+
+    def __init__(self) -> None:
+        self._shift_ns = self._newest_ns = 0
+
+    def __call__(self, now_ns: int) -> int:
+        """The time of what has come now."""
+        self._shift_ns = max(self._shift_ns, self._newest_ns - now_ns)
+        self._newest_ns = now_ns + self._shift_ns
+        return self._newest_ns
+
+
 class Recording:
     """Owns a BagWriter. `failure` says why it ended early; `dropped` counts messages that came faster than the disk took.
 

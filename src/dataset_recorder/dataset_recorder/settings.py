@@ -17,8 +17,8 @@ class RecorderParameters:
     topics: tuple[str, ...] = parameter(
         (
             "joint_states", "joint_command", "wrist/image_raw", "wrist/camera_info", "front/image_raw", "front/camera_info",
-            "teleop", "steps", "reward", "truth", "episode/status", "episode/event", "leader/joint_states", "tf", "tf_static",
-            "diagnostics",
+            "teleop", "steps", "reward", "truth", "episode/status", "episode/event", "episode/result",
+            "leader/joint_states", "tf", "tf_static", "diagnostics",
         ),
         "Topics to record, those of them that somebody publishes when an episode begins.",
     )  # fmt: skip

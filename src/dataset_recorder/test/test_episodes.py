@@ -7,6 +7,7 @@ from rclpy.logging import get_logger
 from dataset_recorder.episodes import LAG_S, LOST_S, REST_S, RETRY_S, STEPS_S, Episode, EpisodeBags
 from dataset_recorder.errors import RecordingError
 from dataset_recorder.receipts import Receipts
+from dataset_recorder.recording import LogTimes
 
 
 class _Bag:
@@ -132,6 +133,48 @@ def test_what_came_before_time_began_anew_is_forgotten(rig):
     rig.bags.put("truth", 901, b"new", instant_ns=100)
     rig.bags.begin(ONE, 0.0, instant_ns=0)
     assert [message[2] for message in rig.made[ONE].messages] == [b"new", b"new"]
+
+
+def test_a_stamp_of_years_ahead_closes_no_bag_early_and_forgets_nothing(rig):
+    """Before, the bag was closed without its last frame, and what came before word of its episode was forgotten."""
+    rig.bags.awaits_steps, rig.bags.awaited = True, {"truth"}
+    rig.bags.put("truth", 1, b"of frame 0", instant_ns=100)
+    rig.bags.put("truth", 2, b"years ahead", instant_ns=10**18)
+    rig.bags.put("truth", 3, b"of frame 1", instant_ns=200)
+    rig.bags.begin(ONE, 0.0, instant_ns=100)
+    rig.bags.end(1.0)
+    rig.bags.put_step("steps", 4, b"last", ONE, 0, is_last=True, now_s=1.0, instant_ns=400)
+    rig.bags.put("truth", 5, b"years ahead", instant_ns=10**18)
+    rig.bags.tick(1.0 + 2 * REST_S)
+    assert rig.made[ONE].state == "open"
+    rig.bags.put("truth", 6, b"of frame 3", instant_ns=400)
+    rig.bags.tick(1.0 + 2 * REST_S)
+    assert rig.made[ONE].state == "closed"
+    assert [message[2] for message in rig.made[ONE].messages] == [
+        b"of frame 0", b"of frame 1", b"of frame 1", b"last", b"years ahead", b"of frame 3",
+    ]  # fmt: skip
+
+
+def test_how_an_episode_ended_is_waited_for_and_in_its_own_bag_alone(rig):
+    rig.bags.awaits_steps = rig.bags.awaits_results = True
+    rig.bags.begin(ONE, 0.0)
+    rig.bags.put_step("steps", 1, b"last", ONE, 0, is_last=True, now_s=1.0)
+    rig.bags.put_result("episode/result", 2, b"of the second", TWO)
+    rig.bags.begin(TWO, 1.0)
+    rig.bags.tick(1.0 + 2 * REST_S)
+    assert rig.made[ONE].state == "open"
+    rig.bags.put_result("episode/result", 3, b"of the first", ONE)
+    rig.bags.tick(1.0 + 2 * REST_S)
+    assert rig.made[ONE].state == "closed"
+    assert [message[2] for message in rig.made[ONE].messages] == [b"last", b"of the first"]
+    assert [message[2] for message in rig.made[TWO].messages] == [b"of the second"], "it came before its bag"
+
+
+def test_log_times_stay_in_order_when_the_clock_is_set_back():
+    times = LogTimes()
+    hour_ns = 3_600_000_000_000
+    found = [times(now) - hour_ns for now in (hour_ns, hour_ns + 5, 7, 9, 8, 10)]
+    assert found == [0, 5, 5, 7, 7, 9]
 
 
 def test_an_awaited_topic_that_stopped_is_not_waited_for_long(rig):

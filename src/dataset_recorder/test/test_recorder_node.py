@@ -12,13 +12,15 @@ from recorder_station import count_of, numbers_of, ready, recorded, sequences_of
 from std_srvs.srv import Trigger
 
 from dataset_recorder.repair import repair
-from hilserl_interfaces.msg import EpisodeEvent, EpisodeStatus, Reward, Step
+from hilserl_interfaces.msg import EpisodeEvent, EpisodeResult, EpisodeStatus, Reward, Step
 from hilserl_ros import qos
 
 
 def test_each_episode_gets_a_bag_with_everything_in_it(start, tmp_path):
     station, process = start()
+    results = station.node.create_publisher(EpisodeResult, "episode/result", qos.EPISODE_RESULT)
     ready(station)
+    station.until(results.get_subscription_count, "how episodes end to be taken")
     bags = tmp_path / "bags" / "run"
     for episode in (0, 1):
         station.say(episode)
@@ -26,10 +28,11 @@ def test_each_episode_gets_a_bag_with_everything_in_it(start, tmp_path):
         sent = [station.observe() for _ in range(9)]  # fewer than a publisher keeps
         step = Step(run_id="run", episode=episode, sequence=episode + 1, is_last=True, state=[0.0], action=[0.0])
         station.steps.publish(step)
+        results.publish(EpisodeResult(run_id="run", episode=episode, judge="person"))
         station.say(episode, EpisodeStatus.RESETTING)
         station.until(recorded(bags / f"{episode:06d}"), "the bag to be closed")
         assert numbers_of(bags / f"{episode:06d}")[-9:] == sent
-        assert count_of(bags / f"{episode:06d}", "/steps") == 1
+        assert count_of(bags / f"{episode:06d}", "/steps") == count_of(bags / f"{episode:06d}", "/episode/result") == 1
     notes = yaml.safe_load((bags / "000000" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]["custom_data"]
     assert notes["run_id"] == "run" and '"fps": 10.0' in notes["task"] and "numpy" in notes["versions"]
     process.send_signal(signal.SIGINT)
