@@ -7,6 +7,7 @@ Run as a program: fake_nodes.py actor|learner --ros-args ...
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -47,7 +48,8 @@ class FakeNode(Node):
 class FakeActor(FakeNode):
     """Goes through the plan at a tick each few milliseconds; counts on from its folder.
 
-    Half-way through training it waits for a file `go` in its folder.
+    Half-way through training it waits for a file `go` in its folder. With FAKE_ACTOR_ENDS_AFTER in the environment it
+    refuses to go on after so many episodes of an evaluation.
     """
 
     def __init__(self) -> None:
@@ -73,6 +75,9 @@ class FakeActor(FakeNode):
         # The demo listens, and in training the learner does.
         if self.publisher.get_subscription_count() < (1 if status.mode == 2 else 2):
             return
+        if status.mode == 2 and status.episodes_done >= int(os.environ.get("FAKE_ACTOR_ENDS_AFTER", "1000")):
+            self.get_logger().fatal("the policy is gone")
+            raise SystemExit(2)
         if status.phase == EpisodeStatus.DONE:
             self.publisher.publish(status)
             return
@@ -91,6 +96,7 @@ class FakeActor(FakeNode):
             success = status.episodes_done % 10 != 9 or status.mode == 0
             judge = "" if self.value("judge") == "person" else "simulation"  # nobody is here to say anything
             result = {"mode": status.mode, "seed": status.episodes_done, "success": success and bool(judge), "judge": judge}
+            result |= {"run_id": status.run_id, "episode": status.sequence, "interventions": 3 * (status.mode == 1)}
             self.results.publish(EpisodeResult(**result, ticks=limit))
             status.episodes_done += 1
             status.successes += success

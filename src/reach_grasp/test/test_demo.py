@@ -167,6 +167,17 @@ def test_an_evaluation_that_nobody_judged_names_no_percentage(fake_system, tmp_p
     assert (result["judged"], result["unjudged"], result["success_rate"]) == (0, 12, None)
 
 
+@pytest.mark.parametrize(("judge", "result"), [("person", "no result: nobody judged any of the 3"), ("simulation", "3 of 3 =")])
+def test_an_evaluation_whose_nodes_end_keeps_what_it_has(fake_system, tmp_path, capfd, monkeypatch, judge, result):
+    """Before, what had been evaluated was lost, and the exit status was that of a wrong option."""
+    monkeypatch.setenv("FAKE_ACTOR_ENDS_AFTER", "3")
+    assert evaluate(monkeypatch, tmp_path, f"judge:={judge}") == 1
+    said = capfd.readouterr().out.splitlines()
+    assert said[-3].startswith("the evaluation ended early: the policy is gone (see ")
+    assert said[-2] == "stopped after 3 of 12 episodes" and said[-1].startswith(result)
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["episodes"] == 3
+
+
 def test_a_node_that_refuses_ends_the_demo_with_its_sentence(fake_system, tmp_path):
     fake_system.add("hilserl_learner", "learner_node", "print('[FATAL] [1.0] [learner]: no room for the replay')\nsys.exit(2)")
     prepare(tmp_path / "demo")
@@ -198,7 +209,7 @@ def test_a_training_ends_when_its_steps_are_taken_and_says_what_is_next(fake_sys
     assert command.main(words) == 0
     said = capfd.readouterr().out
     last = tmp_path / "run" / "checkpoints" / "last"
-    assert f"40 steps are taken and learned from: {last}" in said and f"next: reach-grasp eval --checkpoint {last}" in said
-    assert "actor started" in said and last.is_dir(), "the nodes are shown, and ended in order"
+    assert f"40 steps are taken and learned from: {tmp_path / 'run'}\n" in said
+    assert f"next: reach-grasp eval --checkpoint {last}" in said and last.is_dir(), "the nodes ended in order"
     fake_system.add("hilserl_actor", "actor_node", "sys.exit(2)")
     assert command.main(words) == 2

@@ -156,6 +156,9 @@ def test_the_fields_tell_who_drives_and_who_judges_and_how_it_goes(clock):
     assert fields["success seen"] == "0.31, needs 0.87"
     assert fields["success, last 20"] == "75%" and fields["help, last 20"] == "20%"
     assert fields["learner"] == "pretraining 45%" and fields["policy version"] == "9"
+    recent = [*recent[4:], *(replace(episode(i, False), judged=False) for i in range(4))]
+    fields = dict(scene().snapshot(Heard(status, learner, reward, 0.87, recent=recent), "training", "", 0.5).fields)
+    assert fields["success, last 20"] == "75%, 4 unjudged"
 
 
 @pytest.mark.parametrize(

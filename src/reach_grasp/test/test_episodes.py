@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Episodes from running totals."""
+"""Episodes from how the actor says they ended, and rates of them."""
 
 from __future__ import annotations
 
@@ -8,47 +8,14 @@ from dataclasses import dataclass, replace
 from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.demo.settings import DemoSettings
 from reach_grasp.report.numbers import evaluation_numbers
-from reach_grasp.running.episodes import EpisodeTracker, EvaluationTracker
+from reach_grasp.running.episodes import EpisodeTracker
 from reach_grasp.running.rates import Rate, intervention_rate, success_rate
 
 
 @dataclass
-class Status:
-    mode: int = 1
-    episode: int = 0
-    index: int = 0
-    episodes_done: int = 0
-    successes: int = 0
-    steps: int = 0
-    interventions: int = 0
-    seed: int = 11
-    policy_version: int = 1
-    episode_return: float = 0.0
-
-
-def test_each_episode_gets_its_own_ticks_seed_and_outcome():
-    tracker = EpisodeTracker()
-    assert tracker.feed(Status()) == []
-    assert tracker.feed(Status(steps=9, index=9)) == []
-    first = tracker.feed(Status(steps=10, episodes_done=1, successes=1, interventions=4, seed=12))
-    second = tracker.feed(Status(steps=25, episodes_done=2, successes=1, interventions=4, seed=13))
-    assert [(e.number, e.success, e.ticks, e.interventions, e.seed) for e in first + second] == [
-        (0, True, 10, 4, 11),
-        (1, False, 15, 0, 12),
-    ]
-
-
-def test_episodes_that_ended_unheard_keep_the_sums_right():
-    tracker = EpisodeTracker()
-    found = tracker.feed(Status(episodes_done=3, successes=2, steps=31))
-    assert [e.number for e in found] == [0, 1, 2]
-    assert sum(e.ticks for e in found) == 31
-    assert sum(e.success for e in found) == 2
-    assert tracker.feed(Status(episodes_done=3, successes=2, steps=35)) == []
-
-
-@dataclass
 class Result:
+    run_id: str = "run"
+    episode: int = 0
     mode: int = 2
     seed: int = 2_000_000
     end: int = 3
@@ -62,7 +29,7 @@ class Result:
 
 def test_an_episode_of_an_evaluation_that_nobody_judged_is_no_failure():
     """It was one: an evaluation without a judge gave 0 of 3 = 0 %."""
-    tracker = EvaluationTracker()
+    tracker = EpisodeTracker()
     results = [
         Result(success=True, judge="person", end=0, ticks=9),
         Result(seed=2_000_001),
@@ -80,36 +47,42 @@ def test_an_episode_of_an_evaluation_that_nobody_judged_is_no_failure():
 
 
 def test_an_episode_of_an_evaluation_counts_once_and_one_that_is_to_be_repeated_does_not():
-    tracker = EvaluationTracker()
+    tracker = EpisodeTracker()
     assert tracker.feed(Result(end=2, judge="person")) is None
     assert tracker.feed(Result(judge="person")).number == 0
     assert tracker.feed(Result(judge="person", success=True)) is None, "an actor that began anew"
-    assert tracker.feed(Result(mode=1, seed=5)) is None
     assert tracker.feed(Result(seed=2_000_001, judge="person")).number == 1
 
 
-def test_a_resumed_run_tells_no_episode_twice():
+def test_a_resumed_run_tells_no_episode_twice_and_counts_on():
     first = EpisodeTracker()
-    known = first.feed(Status(episodes_done=2, successes=1, steps=30, interventions=6))
-    found = EpisodeTracker(known).feed(Status(episodes_done=3, successes=2, steps=42, interventions=7))
-    assert [(e.number, e.success, e.ticks, e.interventions) for e in found] == [(2, True, 12, 1)]
+    known = [first.feed(Result(mode=1, episode=number, judge="classifier", ticks=15)) for number in (20, 21)]
+    assert first.feed(Result(mode=1, episode=21, judge="classifier")) is None, "heard twice"
+    result = Result(mode=1, episode=22, judge="classifier", success=True, ticks=12, interventions=1)
+    episode = EpisodeTracker(known).feed(result)
+    assert (episode.number, episode.success, episode.ticks, episode.interventions, episode.end_step) == (2, True, 12, 1, 42)
 
 
-def test_the_last_demonstration_is_not_lost_when_the_mode_changes():
+def test_each_episode_has_its_own_ticks_however_many_ended_before_anybody_listened():
+    """Before, what ended between two words of the actor was told in equal parts: 12 and 20 ticks became 16 and 16."""
     tracker = EpisodeTracker()
-    tracker.feed(Status(mode=0, steps=20, episodes_done=1, successes=1))
-    tracker.feed(Status(mode=0, steps=29, index=9, episodes_done=1, successes=1))
-    found = tracker.feed(Status(mode=1))
-    assert [(e.mode, e.number, e.success, e.ticks) for e in found] == [("demonstration", 1, True, 10)]
+    results = [Result(mode=mode, episode=number, ticks=ticks, judge="person") for number, (mode, ticks) in enumerate(
+        [(0, 12), (0, 20), (1, 7)]
+    )]  # fmt: skip
+    found = [tracker.feed(result) for result in results]
+    assert [(e.mode, e.number, e.ticks) for e in found] == [
+        ("demonstration", 0, 12), ("demonstration", 1, 20), ("training", 0, 7),
+    ]  # fmt: skip
 
 
-def test_rates_look_at_the_last_episodes_only():
-    (episode,) = EpisodeTracker().feed(Status(episodes_done=1, successes=1, steps=10, interventions=5))
-    failed = replace(episode, success=False, interventions=0)
+def test_rates_look_at_the_last_episodes_only_and_leave_out_what_nobody_judged():
+    episode = EpisodeTracker().feed(Result(mode=1, success=True, judge="person", ticks=10, interventions=5))
+    failed, unjudged = replace(episode, success=False, interventions=0), replace(episode, success=False, judged=False)
     assert success_rate([failed] * 9 + [episode] * 20) == 1.0
     assert success_rate([episode] * 10 + [failed] * 10) == 0.5
     assert intervention_rate([episode] * 10 + [failed] * 10) == 0.25
-    assert success_rate([]) is None and intervention_rate([]) is None
+    assert success_rate([failed] * 5 + [unjudged] * 10 + [episode] * 5) == 0.5
+    assert success_rate([]) is None and intervention_rate([]) is None and success_rate([unjudged]) is None
 
 
 def test_rate_forgets_what_is_old_and_a_counter_that_began_anew():

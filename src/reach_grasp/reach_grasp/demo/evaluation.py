@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -78,9 +79,15 @@ class Evaluation(Part):
         count = self.folder.settings.eval_episodes
         progress = sum(len(found) for found in self.episodes.values()) / (count * len(self.episodes))
         words = {"imitation": "imitation only", "final": "trained"}
-        parts = [f"{words[name]} {sum(e.success for e in found)} of {len(found)}" for name, found in self.episodes.items()]
+        parts = [f"{words[name]} {_score(found)}" for name, found in self.episodes.items()]
         left_s = self.seconds_left("evaluation", progress)
         self.display.show(self._scene.snapshot(monitor, "evaluation", ", ".join(parts), progress, left_s=left_s))
+
+
+def _score(episodes: Sequence[Episode]) -> str:
+    judged = [episode for episode in episodes if episode.judged]
+    unjudged = f" ({len(episodes) - len(judged)} unjudged)" if len(judged) < len(episodes) else ""
+    return f"{sum(episode.success for episode in judged)} of {len(judged)}{unjudged}"
 
 
 def checkpoints(path: Path) -> dict[str, Path]:

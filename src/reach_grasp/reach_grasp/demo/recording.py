@@ -41,18 +41,20 @@ class Recording(Part):
             Monitor(self.domain, known=known) as monitor,
             background("record", arguments, log, {"ROS_DOMAIN_ID": str(self.domain)}) as process,
         ):
-            while not all_recorded(monitor.episode, bags):
-                self.check(process, monitor, log)
+            try:
+                while not all_recorded(monitor.episode, bags):
+                    self.check(process, monitor, log)
+                    self._keep(monitor.finished())
+                    status = monitor.episode
+                    detail, done = "starting the nodes", 0.0
+                    if status is not None:
+                        failures = status.episodes_done - status.successes
+                        detail, done = f"{status.successes} of {wanted}, {failures} failures", status.successes / wanted
+                    left_s, waits = self.seconds_left("demonstrations", done), unrecorded(status, bags) if done >= 1.0 else ""
+                    self.display.show(scene.snapshot(monitor, "demonstrations", detail, done, waits, left_s))
+                    time.sleep(POLL_S)
+            finally:
                 self._keep(monitor.finished())
-                status = monitor.episode
-                detail, done = "starting the nodes", 0.0
-                if status is not None:
-                    failures = status.episodes_done - status.successes
-                    detail, done = f"{status.successes} of {wanted}, {failures} failures", status.successes / wanted
-                left_s, waits = self.seconds_left("demonstrations", done), unrecorded(status, bags) if done >= 1.0 else ""
-                self.display.show(scene.snapshot(monitor, "demonstrations", detail, done, waits, left_s))
-                time.sleep(POLL_S)
-            self._keep(monitor.finished())
 
     def _keep(self, episodes: Sequence[Episode]) -> None:
         for episode in episodes:

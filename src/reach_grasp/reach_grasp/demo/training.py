@@ -51,11 +51,14 @@ class Training(Part):
             Monitor(self.domain, known=self.episodes, verdicts=self.verdicts) as monitor,
             background("train", arguments, self.log, environment) as process,
         ):
-            while not self._finished(monitor):
-                self.check(process, monitor, self.log)
-                self._record(monitor)
-                self.display.show(self._snapshot(monitor))
-                time.sleep(POLL_S)
+            try:
+                while not self._finished(monitor):
+                    self.check(process, monitor, self.log)
+                    self._record(monitor)
+                    self.display.show(self._snapshot(monitor))
+                    time.sleep(POLL_S)
+            finally:
+                self._record(monitor)  # what was heard is told once, and the next sitting goes on after it
             self._record(monitor, over=True)
         checkpoints(path)  # raises when stopping left none
 

@@ -145,4 +145,4 @@ def classifier_numbers(state: dict[str, Any], verdicts: Sequence[dict[str, Any]]
 
 
 def _short(episode: dict[str, Any]) -> dict[str, Any]:
-    return {name: episode[name] for name in ("number", "seed", "success", "ticks")}
+    return {name: episode[name] for name in ("number", "seed", "success", "ticks")} | {"judged": episode.get("judged", True)}

@@ -52,7 +52,7 @@ def render(report: dict[str, Any], folder: Path) -> str:
         classifier=report["classifier"],
         dataset=report["dataset"],
         phases=[(PHASE_TITLES.get(name, name), minutes) for name, minutes in report["phase_minutes"].items()],
-        failures=[episode for episode in report["evaluation"]["final"] if not episode["success"]],
+        failures=[episode for episode in report["evaluation"]["final"] if episode["judged"] and not episode["success"]],
         bc_success={episode["number"]: episode["success"] for episode in report["evaluation"]["imitation"]},
     )
 
@@ -63,11 +63,13 @@ def summary(path: Path) -> str:
     low, high = report["success_interval"]
     bc = report["bc_only"]
     lines = [
-        f"success   {report['final']['successes']} of {report['eval_episodes']} fresh episodes"
+        f"success   {report['final']['successes']} of {report['final']['judged']} fresh episodes"
         f" = {percent(report['success_rate'])} (95 %: {percent(low)} to {percent(high)})",
-        f"before    {bc['successes']} of {bc['episodes']} with imitation only = {percent(bc['success_rate'])}"
+        f"before    {bc['successes']} of {bc['judged']} with imitation only = {percent(bc['success_rate'])}"
         f" (95 %: {percent(bc['success_low'])} to {percent(bc['success_high'])})",
     ]
+    if unjudged := report["final"]["unjudged"] + bc["unjudged"]:
+        lines.append(f"unjudged  {unjudged} episodes of both evaluations, which count neither way")
     if (judged := report["classifier"]) is not None:
         lines.append(
             f"reward    by a classifier, right in {percent(judged['heldout_accuracy'])} of {judged['heldout_frames']} held-out "

@@ -56,13 +56,17 @@ def training_plots(episodes: Sequence[dict[str, Any]], bc: dict[str, Any], final
     if not training:
         return []
     steps = [episode["end_step"] for episode in training]
-    won = [episode for episode in training if episode["success"]]
+    judged = [episode for episode in training if episode.get("judged", True)]
+    won = [episode for episode in judged if episode["success"]]
     levels = [("imitation only", bc["success_rate"], GREY), ("trained", final["success_rate"], ORANGE)]
     ticks = [("imitation only", bc["success_ticks_mean"], GREY), ("trained", final["success_ticks_mean"], ORANGE)]
     recent = [training[max(0, i - 19) : i + 1] for i in range(len(training))]
     helped = [sum(e["interventions"] for e in part) / max(1, sum(e["ticks"] for e in part)) for part in recent]
     return [
-        Plot("Success of the last 20 episodes", _draw(steps, rolling([e["success"] for e in training]), levels, percent=True)),
+        Plot(
+            "Success of the last 20 episodes",
+            _draw([e["end_step"] for e in judged], rolling([e["success"] for e in judged]), levels, percent=True),
+        ),
         Plot(
             "Ticks of successful episodes, mean of 20",
             _draw([e["end_step"] for e in won], rolling([e["ticks"] for e in won]), ticks, bottom=0.0),

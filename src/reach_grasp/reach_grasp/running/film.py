@@ -53,8 +53,8 @@ class FilmRecorder:
             self._newest = stamp_ns
             self._waiting = {stamp: rest for stamp, rest in self._waiting.items() if stamp > stamp_ns}
 
-    def cut(self, title: str, success: bool) -> None:
-        """The running episode has ended."""
+    def cut(self, title: str, success: bool | None) -> None:
+        """The running episode has ended. success: None where nobody judged it."""
         if self.full:
             return
         take, self._running = self._running, Take()
@@ -73,7 +73,7 @@ class FilmRecorder:
 def pictures(take: Take) -> list[np.ndarray]:
     """The episode as it is shown, (H, W, 3) uint8 each: its frames, then its outcome."""
     shown = [compose(frame, take.title, f"{i / 10:.1f} s", _GREY) for i, frame in enumerate(take.frames)]
-    word, colour = ("grasped", _GREEN) if take.success else ("missed", _RED)
+    word, colour = {True: ("grasped", _GREEN), False: ("missed", _RED), None: ("unjudged", _GREY)}[take.success]
     return shown + [compose(take.frames[-1], take.title, word, colour)] * PAUSE
 
 

@@ -33,7 +33,7 @@ from hilserl_ros.transport import use_udp
 from reach_grasp.errors import CommandError
 from reach_grasp.interrupt import heed
 from reach_grasp.process import check_alive, last_error
-from reach_grasp.running.episodes import EVALUATION, Episode, EpisodeTracker, EvaluationTracker
+from reach_grasp.running.episodes import Episode, EpisodeTracker
 from reach_grasp.running.film import FilmRecorder
 from reach_grasp.running.problems import Problem, Problems
 from reach_grasp.running.verdicts import Verdict, VerdictTracker
@@ -69,7 +69,7 @@ class Monitor:
         self._episodes: queue.SimpleQueue[Episode] = queue.SimpleQueue()
         known = list(known)
         self._recent: deque[Episode] = deque(known, maxlen=_RECENT)
-        self._tracker, self._evaluation = EpisodeTracker(known), EvaluationTracker()
+        self._tracker = EpisodeTracker(known)
         self._problems, self._namespace = Problems(), namespace.strip("/")
         self._driven: dict[str, float] = {}  # source of teleop -> when it drove last
         self._verdicts, self._lock = verdicts, threading.Lock()
@@ -159,24 +159,19 @@ class Monitor:
 
     def _on_episode(self, message: EpisodeStatus) -> None:
         self.heard_s = time.monotonic()
-        if message.mode != EVALUATION:
-            for episode in self._tracker.feed(message):
-                self._keep(episode)
         self.episode = message
         if self._verdicts is not None:
             with self._lock:
                 self._verdicts.status(message.mode, message.phase, message.episode, message.index, to_ns(message.header.stamp))
 
     def _on_result(self, message: EpisodeResult) -> None:
-        if (episode := self._evaluation.feed(message)) is not None:
-            self._keep(episode)
-
-    def _keep(self, episode: Episode) -> None:
+        if (episode := self._tracker.feed(message)) is None:
+            return
         self._episodes.put(episode)
         with self._lock:
             self._recent.append(episode)
         if self.film is not None:
-            self.film.cut(f"Episode {episode.number + 1}", episode.success)
+            self.film.cut(f"Episode {episode.number + 1}", episode.success if episode.judged else None)
 
     def _on_truth(self, message: Reward) -> None:
         with self._lock:

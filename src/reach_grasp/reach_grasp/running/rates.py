@@ -30,9 +30,9 @@ class Rate:
 
 
 def success_rate(episodes: Sequence[Episode], last: int = 20) -> float | None:
-    """Of the last episodes; None when there are none."""
-    recent = list(episodes)[-last:]
-    return sum(episode.success for episode in recent) / len(recent) if recent else None
+    """Of those of the last episodes that somebody judged; None when there are none."""
+    judged = [episode for episode in list(episodes)[-last:] if episode.judged]
+    return sum(episode.success for episode in judged) / len(judged) if judged else None
 
 
 def intervention_rate(episodes: Iterable[Episode], last: int = 20) -> float | None:

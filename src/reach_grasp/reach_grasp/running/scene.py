@@ -202,7 +202,10 @@ def _probability(monitor: Monitor) -> str:
 def _last(recent: Sequence[Episode], training: bool) -> list[tuple[str, str]]:
     if not recent:
         return []
-    found = [(f"success, last {len(recent[-20:])}", f"{success_rate(recent):.0%}")]
+    rate, unjudged = success_rate(recent), sum(not episode.judged for episode in recent[-20:])
+    told = [] if rate is None else [f"{rate:.0%}"]
+    told += [f"{unjudged} unjudged"] if unjudged else []
+    found = [(f"success, last {len(recent[-20:])}", ", ".join(told))]
     if training and (helped := intervention_rate(recent)) is not None:
         found.append((f"help, last {len(recent[-20:])}", f"{helped:.0%}"))
     return found

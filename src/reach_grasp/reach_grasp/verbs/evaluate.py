@@ -37,7 +37,7 @@ class Evaluate(ShowSystem):
         given = self.given(options)
         folder, count = Path(given["run"]).expanduser(), int(given["episodes"])
         _check_checkpoint(Path(given["checkpoint"]).expanduser())
-        log, episodes = folder / "evaluation.log", []
+        log, episodes, broken = folder / "evaluation.log", [], []
 
         scene = Scene(f"reach-grasp eval  {given['checkpoint']}", (STARTING, "evaluation"), log, self.ticks(given))
 
@@ -45,7 +45,14 @@ class Evaluate(ShowSystem):
             episodes.extend(monitor.finished())
             if len(episodes) >= count or _stopped(monitor.episode, len(episodes)):
                 return None
-            check_running(process, monitor, log)
+            try:
+                check_running(process, monitor, log)
+            except CommandError as error:
+                episodes.extend(monitor.finished())
+                if not episodes:
+                    raise
+                broken.append(f"the evaluation ended early: {error}")
+                return None
             if monitor.episode is None:
                 return scene.snapshot(monitor, STARTING, "the nodes", 0.0)
             successes, unjudged = sum(e.success for e in episodes), sum(not e.judged for e in episodes)
@@ -61,6 +68,8 @@ class Evaluate(ShowSystem):
         numbers = evaluation_numbers([episode.as_dict() for episode in episodes])
         result = {**numbers, "checkpoint": given["checkpoint"], "seed": int(given["seed"])}
         (folder / "evaluation.json").write_text(json.dumps(result | {"episode": [e.as_dict() for e in episodes]}, indent=1))
+        for why in broken:
+            print(why)
         if len(episodes) < count:
             print(f"stopped after {len(episodes)} of {count} episodes")
         if not numbers["judged"]:
