@@ -190,8 +190,8 @@ def test_a_node_that_refuses_ends_the_demo_with_its_sentence(fake_system, tmp_pa
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--minutes", "0"], "--minutes is 0.0, allowed is 0.05 to 100000.0"),
-        (["--domain", "300"], "--domain is 300, allowed is 1 to 98"),
+        (["--minutes", "0"], "--minutes is 0, allowed is a number from 0.05 to 100000.0"),
+        (["--domain", "300"], "--domain is 300, allowed is a whole number from 1 to 98"),
         (["--output", "/proc/nothing/demo"], "/proc/nothing/demo cannot be made"),
         (["--resume", "--output", "NEW"], "holds no unfinished demo with these settings"),
     ],
