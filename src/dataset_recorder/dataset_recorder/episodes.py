@@ -77,7 +77,7 @@ class _Open:
         self.newest_ns[topic] = (self.newest_ns.get(topic, (0, 0))[1], instant_ns)
 
     def reached(self, topic: str, tick_ns: int) -> bool:
-        """Whether an awaited topic has come to the last step: by a stamp within a tick of it, or two later; one may be wrong."""
+        """Whether an awaited topic has reached the last step: by a stamp within a tick of it or two later: one may be wrong."""
         before_ns, newest_ns = self.newest_ns.get(topic, (0, 0))
         return 0 <= newest_ns - self.last_ns <= tick_ns or min(before_ns, newest_ns) >= self.last_ns
 
