@@ -30,6 +30,8 @@ from hilserl_core.action import Controller
 from hilserl_core.step import Mode, Observation, Step
 from hilserl_core.task import TaskSpec
 
+_STOPPED = "the arm is stopped (reach-grasp estop --clear)"
+
 
 class Policy(Protocol):
     """What chooses actions. `version` is 0 before the first parameters."""
@@ -250,20 +252,21 @@ class ControlLoop:
         """The emergency stop was latched, or cleared; after it a new episode begins."""
         self.arm_stopped = stopped
         if not stopped:
+            if isinstance(self.state, Paused) and self.state.why == _STOPPED:
+                self.state.why = "the emergency stop is cleared"
             return self.recovered(Lack.CLEARANCE)
         outcome = self._cut(End.STOP, "emergency stop")
         if isinstance(self.state, Paused):
-            self.state = Paused(why="the arm is stopped (reach-grasp estop --clear)")
+            self.state = Paused(why=_STOPPED)
         elif not isinstance(self.state, (Done, Idle)):
             self.state = Holding("the arm is stopped", Lack.CLEARANCE)
         return outcome
 
     def lost(self, why: str, lack: Lack = Lack.OBSERVATION) -> Outcome:
-        """An observation or a reward is missing or unusable: end the episode and hold until it is back."""
+        """An observation or a reward is missing or unusable: end the episode, command nothing, and hold until it is back."""
         if not isinstance(self.state, (AwaitingReady, AwaitingPerson, Running, AwaitingVerdict)):
             return Outcome()
         outcome = self._cut(End.LOST, why)
-        outcome.joints = self.controller.hold() if self._hold is None else self._hold
         self.state = Holding(why, lack)
         return outcome
 

@@ -27,9 +27,9 @@ class Phase(IntEnum):
 class Lack(Enum):
     """What an arm that holds lacks, and with it when it goes on."""
 
-    OBSERVATION = "it goes on when that is back"
-    REWARD = "it goes on with the next reward"
-    CLEARANCE = "clear the stop with reach-grasp estop --clear when nobody is in reach"
+    OBSERVATION = "keep clear: when that is back the arm goes to its start by itself"
+    REWARD = "keep clear: with the next reward the arm goes to its start by itself"
+    CLEARANCE = "clear the stop with reach-grasp estop --clear when nobody is in reach: the arm goes to its start by itself"
 
 
 @dataclass

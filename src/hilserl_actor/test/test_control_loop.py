@@ -298,8 +298,7 @@ def test_a_lost_observation_truncates_holds_and_recovers():
     rig = _Rig()
     rig.tick()
     rig.tick()
-    outcome = rig.follow(rig.loop.lost("no wrist image"))
-    np.testing.assert_array_equal(outcome.joints, np.full(6, 0.2))
+    rig.follow(rig.loop.lost("no wrist image"))
     assert rig.loop.phase is Phase.HOLDING and "no wrist image" in rig.loop.text and rig.steps[-1].is_last
     assert rig.tick().joints is None
     rig.follow(rig.loop.recovered())

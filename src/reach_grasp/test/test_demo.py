@@ -167,7 +167,9 @@ def test_an_evaluation_that_nobody_judged_names_no_percentage(fake_system, tmp_p
     assert (result["judged"], result["unjudged"], result["success_rate"]) == (0, 12, None)
 
 
-@pytest.mark.parametrize(("judge", "result"), [("person", "no result: nobody judged any of the 3"), ("simulation", "3 of 3 =")])
+@pytest.mark.parametrize(
+    ("judge", "result"), [("person", "no result: nobody judged any of the 3 episodes"), ("simulation", "3 of 3 =")]
+)
 def test_an_evaluation_whose_nodes_end_keeps_what_it_has(fake_system, tmp_path, capfd, monkeypatch, judge, result):
     """Before, what had been evaluated was lost, and the exit status was that of a wrong option."""
     monkeypatch.setenv("FAKE_ACTOR_ENDS_AFTER", "3")

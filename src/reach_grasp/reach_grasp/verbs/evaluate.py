@@ -49,8 +49,8 @@ class Evaluate(ShowSystem):
                 check_running(process, monitor, log)
             except CommandError as error:
                 episodes.extend(monitor.finished())
-                if not episodes:
-                    raise
+                if monitor.episode is None:
+                    raise  # nothing has begun: a node refused
                 broken.append(f"the evaluation ended early: {error}")
                 return None
             if monitor.episode is None:
@@ -73,7 +73,7 @@ class Evaluate(ShowSystem):
         if len(episodes) < count:
             print(f"stopped after {len(episodes)} of {count} episodes")
         if not numbers["judged"]:
-            print(f"no result: nobody judged any of the {len(episodes)} episodes; {_CURE}")
+            print(f"no result: nobody judged any of the {len(episodes)} episodes" + ("" if broken else f"; {_CURE}"))
             return 1
         if numbers["unjudged"]:
             print(f"{numbers['unjudged']} of {len(episodes)} episodes were judged by nobody, and count neither way")
