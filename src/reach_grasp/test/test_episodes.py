@@ -52,6 +52,8 @@ def test_an_episode_of_an_evaluation_counts_once_and_one_that_is_to_be_repeated_
     assert tracker.feed(Result(judge="person")).number == 0
     assert tracker.feed(Result(judge="person", success=True)) is None, "an actor that began anew"
     assert tracker.feed(Result(seed=2_000_001, judge="person")).number == 1
+    again = tracker.feed(Result(mode=1, end=2, judge="person", ticks=7))
+    assert (again.judged, again.end_step) == (False, 7), "the steps of training were taken all the same"
 
 
 def test_a_resumed_run_tells_no_episode_twice_and_counts_on():

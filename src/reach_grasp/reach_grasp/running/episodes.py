@@ -52,7 +52,7 @@ class Episode:
 
 
 class EpisodeTracker:
-    """Feed every result; each episode is told once, and one that is to be repeated is not.
+    """Feed every result; each episode is told once. One that is to be repeated counts as unjudged, in an evaluation not at all.
 
     known: episodes of the run that were told before; numbers and steps go on after them.
     """
@@ -64,10 +64,11 @@ class EpisodeTracker:
             self._counts[episode.mode], self._steps[episode.mode] = episode.number + 1, episode.end_step
 
     def feed(self, result: Result) -> Episode | None:
-        """The episode, unless it was told before or is to be repeated."""
+        """The episode, unless it was told before or an evaluation repeats its world."""
         # An evaluation that begins anew is another run, and repeats the same worlds.
-        key = (MODES[EVALUATION], result.seed) if result.mode == EVALUATION else (result.run_id, result.episode)
-        if result.mode >= len(MODES) or result.end == _RERECORD or key in self._heard:
+        evaluates, again = result.mode == EVALUATION, result.end == _RERECORD
+        key = (MODES[EVALUATION], result.seed) if evaluates else (result.run_id, result.episode)
+        if result.mode >= len(MODES) or (evaluates and again) or key in self._heard:
             return None
         self._heard.add(key)
         mode = MODES[result.mode]
@@ -84,5 +85,5 @@ class EpisodeTracker:
             seed=int(result.seed),
             policy_version=int(result.policy_version),
             reward=float(result.episode_return),
-            judged=bool(result.judge),
+            judged=bool(result.judge) and not again,
         )
