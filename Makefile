@@ -3,15 +3,18 @@
 SHELL := bash
 ARGS ?=
 
-.PHONY: help setup demo test bench lint clean
+.PHONY: help setup demo rehearse test bench lint clean
 help:  ## show this
-	@sed -n 's/^\([a-z]*\):.*##/\1 /p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-6s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z]*\):.*##/\1 /p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
 setup:  ## make .venv and build the workspace; nothing when nothing changed
 	@scripts/setup
 
 demo: setup  ## watch a simulated arm learn to grasp, 7 to 12 minutes on 2 cores; ARGS="--help" lists options
 	@.venv/bin/reach-grasp demo $(ARGS)
+
+rehearse: setup  ## the whole road of a station on its twin, in real time, about an hour on 2 cores; ARGS="--help" lists options
+	@.venv/bin/reach-grasp rehearse $(ARGS)
 
 test: setup  ## all tests, about 6 minutes on 2 cores; ARGS="-k name" picks some
 	@scripts/test $(ARGS)

@@ -86,7 +86,7 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_damaged_state_is_one_sentence(tmp_path):
-    (tmp_path / module.STATE).write_text('{"settings": ')
+    (tmp_path / "demo.json").write_text('{"settings": ')
     with pytest.raises(CommandError, match=r"demo\.json is damaged .* use --fresh"), open_folder(tmp_path, SETTINGS):
         pass
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a demo: what was done, how long it took, and who may write into it."""
+"""The folder of a demo or a rehearsal: what was done, how long it took, and who may write into it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
-from reach_grasp.demo.settings import DemoSettings
 from reach_grasp.errors import CommandError
 
 NEEDED_GB = 2.0
-STATE = "demo.json"
+
+
+class Settings(Protocol):
+    """The settings of a run. kind: what it is, for messages and the name of its state's file."""
+
+    kind: ClassVar[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as JSON types."""
 
 
 class DemoFolder:
     """Open with `open_folder`. `phases` maps a phase to the seconds spent in it, over all sittings."""
 
-    def __init__(self, path: Path, settings: DemoSettings, state: dict[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Any, state: dict[str, Any]) -> None:
         self.path, self.settings, self.state = path, settings, state
         self.phases: dict[str, float] = state.setdefault("phases", {})
         self._begun: tuple[str, float] | None = None
@@ -70,7 +77,7 @@ class DemoFolder:
 
     def save(self) -> None:
         """Write the state; a kill leaves the old or the new one."""
-        replace_text(self.path / STATE, json.dumps(self.state, indent=1))
+        replace_text(self.path / state_file(self.settings.kind), json.dumps(self.state, indent=1))
 
     def append(self, name: str, record: dict[str, Any]) -> None:
         """Add a line to history/<name>.jsonl."""
@@ -103,9 +110,14 @@ def replace_text(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def read_state(path: Path) -> dict[str, Any] | None:
-    """The state of the demo in a folder; None when there is none. Raises CommandError when it cannot be read."""
-    file = path / STATE
+def state_file(kind: str) -> str:
+    """Name of the file that holds the state of a run."""
+    return f"{kind}.json"
+
+
+def read_state(path: Path, kind: str = "demo") -> dict[str, Any] | None:
+    """The state of the run in a folder; None when there is none. Raises CommandError when it cannot be read."""
+    file = path / state_file(kind)
     if not file.is_file():
         return None
     try:
@@ -116,21 +128,21 @@ def read_state(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def open_folder(path: Path, settings: DemoSettings, resume: bool = False, fresh: bool = False) -> Iterator[DemoFolder]:
-    """The folder for a demo, locked. An unfinished run of the same settings goes on; any other run there is moved aside.
+def open_folder(path: Path, settings: Settings, resume: bool = False, fresh: bool = False) -> Iterator[DemoFolder]:
+    """The folder for a run, locked. An unfinished run of the same settings goes on; any other run there is moved aside.
 
-    resume: refuse to begin anew. fresh: delete the run that is there. Raises CommandError when another demo uses the folder,
+    resume: refuse to begin anew. fresh: delete the run that is there. Raises CommandError when another one uses the folder,
     it cannot be written, or the disk is nearly full.
     """
     path = path.expanduser().resolve()
     while True:
-        _make(path)
-        lock = _lock(path)
+        _make(path, settings.kind)
+        lock = _lock(path, settings.kind)
         try:
-            state = None if fresh else read_state(path)
+            state = None if fresh else read_state(path, settings.kind)
             mine = state is not None and state.get("settings") == settings.as_dict() and not state.get("finished")
             if resume and not mine:
-                raise CommandError(f"{path} holds no unfinished demo with these settings to go on with")
+                raise CommandError(f"{path} holds no unfinished {settings.kind} with these settings to go on with")
             if state is not None and not mine:
                 _move_aside(path)
                 continue
@@ -138,7 +150,7 @@ def open_folder(path: Path, settings: DemoSettings, resume: bool = False, fresh:
                 for item in path.iterdir():
                     shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
             elif state is None and any(path.iterdir()):
-                raise CommandError(f"{path} holds something else than a demo; name another folder with --output")
+                raise CommandError(f"{path} holds something else than a {settings.kind}; name another folder with --output")
             state = state or {"settings": settings.as_dict()}
             state["sittings"] = state.get("sittings", 0) + 1
             folder = DemoFolder(path, settings, state)
@@ -154,7 +166,7 @@ def open_folder(path: Path, settings: DemoSettings, resume: bool = False, fresh:
             os.close(lock)
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, kind: str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -164,17 +176,17 @@ def _make(path: Path) -> None:
     free = shutil.disk_usage(path).free / 1e9
     if free < NEEDED_GB:
         raise CommandError(
-            f"the disk of {path} has {free:.1f} GB free, the demo needs {NEEDED_GB:g} GB; free some or use --output"
+            f"the disk of {path} has {free:.1f} GB free, the {kind} needs {NEEDED_GB:g} GB; free some or use --output"
         )
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, kind: str) -> int:
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise CommandError(f"another demo is running in {path}; wait for it or use --output") from None
+        raise CommandError(f"another {kind} is running in {path}; wait for it or use --output") from None
     return handle
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hilserl_core.task import TaskSpec
 from reach_grasp.errors import CommandError
@@ -20,6 +20,7 @@ LIMITS = {"seed": SEEDS, "minutes": (0.05, 1e5), "demonstrations": (1, 10_000), 
 class DemoSettings:
     """What determines the result of a demo; a run goes on only under the settings it began with."""
 
+    kind: ClassVar[str] = "demo"
     seed: int = 0
     minutes: float = 10.0  # of robot time in training
     demonstrations: int = 20

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hilserl_core.task import TaskSpec
 from reach_grasp.demo.folder import read_history, read_state
@@ -18,6 +18,16 @@ from reach_grasp.errors import CommandError
 from reach_grasp.running.verdicts import verdict_numbers
 
 PACKAGES = ("reach-grasp", "lerobot", "torch", "mujoco", "mink", "numpy", "ros-rclpy", "ros-rmw-fastrtps-cpp", "numba")
+
+
+class RunSettings(Protocol):
+    """The settings that a demo and a rehearsal have in common."""
+
+    seed: int
+    demonstrations: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as JSON types."""
 
 
 def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -82,6 +92,14 @@ def collect(folder: Path) -> dict[str, Any]:
     if "evaluation" not in state.get("done", []):
         raise CommandError(f"the demo in {folder} is not finished; run it again with the same settings and it goes on")
     settings = DemoSettings(**state["settings"])
+    return run_numbers(folder, state, settings) | {
+        "driver": settings.driver,
+        "classifier": classifier_numbers(state, read_history(folder, "verdicts")),
+    }
+
+
+def run_numbers(folder: Path, state: dict[str, Any], settings: RunSettings) -> dict[str, Any]:
+    """Numbers of a run in a folder that are the same for a demo and a rehearsal, as JSON types. state: of that folder."""
     runs = {name: read_history(folder, f"evaluation_{name}") for name in ("imitation", "final")}
     final, imitation = evaluation_numbers(runs["final"]), evaluation_numbers(runs["imitation"])
     actor, history = state.get("actor", {}), read_history(folder, "learner")
@@ -127,10 +145,8 @@ def collect(folder: Path) -> dict[str, Any]:
         "bc_success_ticks": imitation["success_ticks_mean"],
         "ticks_ratio": ratio,
         "dataset": state.get("dataset", {}),
-        "classifier": classifier_numbers(state, read_history(folder, "verdicts")),
         "phase_minutes": {name: value / 60.0 for name, value in phases.items()},
         "sittings": state.get("sittings", 1),
-        "driver": settings.driver,
         "settings": settings.as_dict(),
         "run_id": actor.get("run_id", ""),
         "machine": machine(),

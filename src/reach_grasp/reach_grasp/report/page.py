@@ -15,6 +15,7 @@ from reach_grasp.report.numbers import collect
 from reach_grasp.report.plots import learner_plots, training_plots
 
 PHASE_TITLES = {
+    "station": "Looking over the station, calibration",
     "demonstrations": "Demonstrations, recorded as bags",
     "dataset": "Dataset and labels",
     "classifier": "Reward classifier",
@@ -26,7 +27,11 @@ PHASE_TITLES = {
 
 def write_report(folder: Path) -> Path:
     """Write report.json and report.html into a demo's folder; the path of the page. Raises CommandError."""
-    report = collect(folder)
+    return write_page(folder, collect(folder))
+
+
+def write_page(folder: Path, report: dict[str, Any]) -> Path:
+    """Write a report as report.json and report.html into the folder of its run; the path of the page."""
     replace_text(folder / "report.json", json.dumps(report, indent=1))
     page = folder / "report.html"
     replace_text(page, render(report, folder))
@@ -50,6 +55,7 @@ def render(report: dict[str, Any], folder: Path) -> str:
         training=training_plots(read_history(folder, "episodes"), report["bc_only"], report["final"]),
         learner=learner_plots(read_history(folder, "learner")),
         classifier=report["classifier"],
+        station=report.get("station"),
         dataset=report["dataset"],
         phases=[(PHASE_TITLES.get(name, name), minutes) for name, minutes in report["phase_minutes"].items()],
         failures=[episode for episode in report["evaluation"]["final"] if episode["judged"] and not episode["success"]],

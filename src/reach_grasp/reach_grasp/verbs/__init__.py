@@ -19,6 +19,7 @@ from reach_grasp.verbs.evaluate import Evaluate
 from reach_grasp.verbs.import_dataset import ImportDataset
 from reach_grasp.verbs.label import Label, ResizeImages, TurnImages
 from reach_grasp.verbs.record import Record
+from reach_grasp.verbs.rehearse import Rehearse
 from reach_grasp.verbs.release import Release
 from reach_grasp.verbs.repair import Repair
 from reach_grasp.verbs.replay import Replay
@@ -47,4 +48,4 @@ _BY_NAME = {verb.name: verb for verb in _SHOWN}
 _SYSTEMS = tuple(_BY_NAME.get(name) or StartSystem(system) for name, system in SYSTEMS.items())
 _DATASETS = (Convert(), Label(), TurnImages(), ResizeImages(), CheckDataset(), ImportDataset())
 _ARM = (Calibrate(), Estop(), Release(), Doctor(), EmulateBus(), EmulateStation())
-VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Report(), Repair(), *_DATASETS, TrainClassifier(), *_ARM)
+VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Rehearse(), Report(), Repair(), *_DATASETS, TrainClassifier(), *_ARM)

@@ -71,24 +71,13 @@ class Demo:
         )
         add("--config", default="", help="A ROS parameter file whose values count above the installed ones.")
         add("--output", type=folder_to_write, default=Path("outputs/demo"), help="Folder of the run. Default: outputs/demo.")
-        again = parser.add_mutually_exclusive_group()
-        again.add_argument(
-            "--resume",
-            action="store_true",
-            help="Refuse to begin anew. An unfinished run of the same settings goes on anyway, any other is moved aside.",
-        )
-        again.add_argument("--fresh", action="store_true", help="Delete the run in the folder and begin anew.")
         add(
             "--real-time-factor",
             type=number(float, 0.0, 100.0),
             default=0.0,
             help="Pace of the simulation in training: 1 is real time, 0 is as fast as the machine goes. Default: 0.",
         )
-        add(
-            "--domain",
-            type=number(int, DOMAINS[0], DOMAINS[-1]),
-            help="First of three ROS domains to use. Default: ROS_DOMAIN_ID, else a random one.",
-        )
+        add_run_options(parser)
 
     def run(self, options: argparse.Namespace) -> int:
         """Run it, or what is left of it."""
@@ -99,7 +88,7 @@ class Demo:
         config = ":".join(map(str, user_files(options.config)))
         numbers = (options.seed, options.minutes, options.demonstrations, options.eval_episodes)
         settings = DemoSettings(*numbers, config, options.reward, options.driver)
-        domain = options.domain or _own_domain()
+        domain = options.domain or own_domain()
         listen(signal.SIGINT, signal.SIGTERM)
         with open_folder(options.output, settings, options.resume, options.fresh) as folder:
             print(f"reach-grasp demo in {folder.path}, seed {settings.seed}{', resumed' if folder.resumed else ''}", flush=True)
@@ -118,9 +107,25 @@ class Demo:
         return 0
 
 
-def _own_domain() -> int:
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a run in stages: what becomes of an earlier one in its folder, and its ROS domain."""
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume",
+        action="store_true",
+        help="Refuse to begin anew. An unfinished run of the same settings goes on anyway, any other is moved aside.",
+    )
+    again.add_argument("--fresh", action="store_true", help="Delete the run in the folder and begin anew.")
+    parser.add_argument(
+        "--domain",
+        type=number(int, DOMAINS[0], DOMAINS[-1]),
+        help="First of three ROS domains to use. Default: ROS_DOMAIN_ID, else a random one.",
+    )
+
+
+def own_domain() -> int:
     """The environment's domain, and a random one where it names none or 0, which everybody uses."""
     domain = domain_of_environment() or random.choice(DOMAINS)
     if domain not in DOMAINS:
-        raise CommandError(f"ROS_DOMAIN_ID is {domain}, the demo needs {DOMAINS[0]} to {DOMAINS[-1]}; or use --domain")
+        raise CommandError(f"ROS_DOMAIN_ID is {domain}, needed is {DOMAINS[0]} to {DOMAINS[-1]}; or use --domain")
     return domain
