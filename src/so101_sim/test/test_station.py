@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from hilserl_core.task import TaskSpec
+from so101_sim.bus.memory import Address, decode
 from so101_sim.bus.physics import WorldPlant
 from so101_sim.bus.plant import Drive, Shaft
 from so101_sim.station.arms import FollowerArm, Hands, LeaderArm, odd_mountings
@@ -165,6 +166,26 @@ def test_servos_are_mounted_at_odd_angles_that_the_seed_draws():
 
 
 # Cameras -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_servo_keeps_its_calibration_when_the_twin_is_started_again(tmp_path):
+    def twin(seed=4):
+        return Twin(tmp_path, StationSettings(seed=seed))
+
+    def offset(found):
+        return decode(found.buses["leader"].servos[2].memory.word(Address.HOMING_OFFSET), 11)
+
+    first = twin()
+    for lock, value in ((0, 321), (1, 17)):  # what is written while Lock is 1 is gone without power
+        memory = first.buses["leader"].servos[2].memory
+        memory.write(Address.LOCK, bytes([lock]))
+        memory.write(Address.HOMING_OFFSET, value.to_bytes(2, "little"))
+    first.keep()
+    assert offset(first) == 17 and offset(twin()) == 321
+    assert offset(twin(seed=5)) == 0, "another seed mounts other servos"
+    (tmp_path / "servos.json").write_text('{"seed": 4, "arms": {"leader": ["zz"]}}')
+    with pytest.raises(StationError, match=r"servos\.json cannot be read: .*; remove it"):
+        twin()
 
 
 def test_the_front_camera_gives_way_first_and_comes_back_last():

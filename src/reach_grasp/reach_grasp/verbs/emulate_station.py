@@ -23,6 +23,7 @@ from reach_grasp.values import SEEDS, folder_to_write, number
 if TYPE_CHECKING:
     from so101_sim.station.twin import Twin
 
+_KEEP_S = 0.2  # EEPROM of a real servo is written at once
 _REPORT_S = 2.0
 
 
@@ -161,20 +162,22 @@ def _stop_signal() -> threading.Event:
 
 
 def _watch(twin: Twin, folder: Path, stop: threading.Event) -> str:
-    """Write `twin.json` now and then until told to stop. Returns the last figures as a sentence."""
+    """Write what the servos keep at once, and `twin.json` now and then, until told to stop; the last figures in words."""
     from so101_sim.station.files import REPORT, write_file
     from so101_sim.station.report import report, sentence
     from so101_sim.station.settings import StationError
 
-    said = ""
+    said, due_s = "", 0.0
     while True:
-        ended = stop.wait(_REPORT_S)
-        figures = report(twin, twin.settings, time.monotonic())
+        ended, now_s = stop.wait(_KEEP_S), time.monotonic()
         try:
-            write_file(folder / REPORT, json.dumps(figures, indent=2) + "\n")
+            twin.keep()
+            if ended or now_s >= due_s:
+                due_s = now_s + _REPORT_S
+                write_file(folder / REPORT, json.dumps(report(twin, twin.settings, now_s), indent=2) + "\n")
         except StationError as error:  # the arms go on
             if str(error) != said:
                 said = str(error)
                 sys.stderr.write(f"reach-grasp: {said}\n")
         if ended:
-            return sentence(figures)
+            return sentence(report(twin, twin.settings, now_s))

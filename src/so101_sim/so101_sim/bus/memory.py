@@ -106,6 +106,18 @@ class Memory:
         """What the servo itself writes, read-only or not."""
         self._bytes[address : address + size] = value.to_bytes(size, "little")
 
+    @property
+    def permanent(self) -> bytes:
+        """What is kept without power."""
+        return self._permanent
+
+    def keep(self, permanent: bytes) -> None:
+        """Begin with what an earlier servo kept. Raises ValueError for data of another size."""
+        if len(permanent) != SRAM:
+            raise ValueError(f"a servo keeps {SRAM} bytes, not {len(permanent)}")
+        self._permanent = permanent
+        self.power_cycle()
+
     def power_cycle(self) -> None:
         """Volatile registers return to their factory values, permanent ones to what was stored."""
         self._bytes[:] = self._permanent + self._factory[SRAM:]

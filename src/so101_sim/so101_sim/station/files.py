@@ -12,7 +12,7 @@ from typing import Any
 
 from so101_sim.station.settings import StationError, StationSettings
 
-STATION, DEVICES, REPORT = "station.yaml", "devices.json", "twin.json"
+STATION, DEVICES, REPORT, SERVOS = "station.yaml", "devices.json", "twin.json", "servos.json"
 
 
 def write_file(path: Path, text: str) -> None:
@@ -68,3 +68,28 @@ def write_station(
     devices = device_names(folder, addresses)
     write_file(folder / DEVICES, json.dumps(devices, indent=2) + "\n")
     return devices
+
+
+def read_servos(folder: Path, seed: int) -> dict[str, list[bytes]]:
+    """What the servos of each arm kept when a twin of this seed ended here, by the arm's name; empty where there was none.
+
+    Another seed mounts other servos. Raises StationError for a damaged file.
+    """
+    path = folder / SERVOS
+    try:
+        kept = json.loads(path.read_text())
+        return (
+            {arm: [bytes.fromhex(text) for text in texts] for arm, texts in kept["arms"].items()}
+            if kept["seed"] == seed
+            else {}
+        )
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StationError(f"{path} cannot be read: {error}; remove it, and calibrate the arms again") from error
+
+
+def write_servos(folder: Path, seed: int, arms: Mapping[str, list[bytes]]) -> None:
+    """Write what the servos of each arm keep without power. Raises StationError."""
+    texts = {arm: [data.hex() for data in servos] for arm, servos in arms.items()}
+    write_file(folder / SERVOS, json.dumps({"seed": seed, "arms": texts}, indent=1) + "\n")

@@ -17,6 +17,7 @@ from so101_sim.bus.emulator import BusEmulator, Line
 from so101_sim.bus.physics import WorldPlant
 from so101_sim.station.arms import FollowerArm, Hands, LeaderArm, odd_mountings
 from so101_sim.station.clock import RealTime
+from so101_sim.station.files import read_servos, write_servos
 from so101_sim.station.furniture import furnish
 from so101_sim.station.settings import StationError, StationSettings
 from so101_sim.station.shared import SharedState, Snapshot
@@ -49,6 +50,10 @@ class Twin:
             )
             for arm, (name, plant) in enumerate({"follower": follower, "leader": leader}.items())
         }
+        self._folder, self._kept = folder, read_servos(folder, settings.seed)
+        for name, servos in self._kept.items():
+            for servo, permanent in zip(self.buses[name].servos, servos, strict=True):
+                servo.memory.keep(permanent)
         self._places = self._steps = 0
         self._leader = np.array(_LEADER_RAD)
         self._stop = threading.Event()
@@ -91,6 +96,13 @@ class Twin:
         for bus in self.buses.values():
             bus.stop()
         self.state.close()
+
+    def keep(self) -> None:
+        """Write what the servos keep without power into `servos.json`, if it has changed. Raises StationError."""
+        kept = {name: [servo.memory.permanent for servo in bus.servos] for name, bus in self.buses.items()}
+        if kept != self._kept:
+            write_servos(self._folder, self.settings.seed, kept)
+            self._kept = kept
 
     def hold(self, arm: str, joints: dict[str, float]) -> None:
         """A hand takes joints of the `follower` or the `leader`, by name, and moves each there [rad].
