@@ -110,7 +110,7 @@ class Plan:
     def _evaluate(self, name: str) -> Call:
         count = self.settings.imitation_episodes if name == "imitation" else self.settings.eval_episodes
         run = self.folder / "evaluation" / name
-        judged = ("--classifier", str(self.classifier))
+        judged = ("--classifier", str(self.classifier), "--events", "keyboard")
         checkpoint = ("--checkpoint", str(self._checkpoint(name)), "--episodes", str(count))
         return Call(("eval", *self._station, *judged, *checkpoint, "--run", str(run)), made=run)
 
