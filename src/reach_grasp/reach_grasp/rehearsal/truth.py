@@ -90,7 +90,7 @@ class TruthTracker:
 
 
 def truth_numbers(episodes: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Rates of wrong verdicts over episodes, each the dictionary of a JudgedEpisode."""
+    """Rates of wrong verdicts over episodes, each the dictionary of a JudgedEpisode; delays are not known in real time."""
     found = [JudgedEpisode(**record) for record in episodes]
     judged = [episode for episode in found if episode.said is not None]
     successes = [episode for episode in judged if episode.true]
@@ -102,4 +102,7 @@ def truth_numbers(episodes: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "false_success_rate": false / len(judged) if judged else 0.0,
         "missed_successes": missed,
         "missed_success_rate": missed / len(successes) if successes else 0.0,
+        "early_successes": sum(episode.said is True and episode.held and not episode.true for episode in judged),
+        "delay_frames_mean": None,
+        "delay_frames_max": None,
     }
