@@ -15,6 +15,7 @@ from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from hilserl_actor.control_loop import ControlLoop, Outcome
+from hilserl_actor.episode import CLASSIFIER
 from hilserl_actor.intake import Intake
 from hilserl_actor.metronome import Metronome
 from hilserl_actor.phases import Lack, Phase
@@ -64,7 +65,8 @@ class ActorNode(BaseNode[ActorParameters]):
         kinematics = Kinematics(urdf_path(), task.joints)
         controller = Controller(task, kinematics, params.max_lag_m)
         pace = params.pace(task.fps)
-        self._loop = ControlLoop(task, controller, self._store, plan, counters, pace, params.greedy_every, params.judge)
+        waits = params.judge == CLASSIFIER and not params.lockstep  # which loads for seconds
+        self._loop = ControlLoop(task, controller, self._store, plan, counters, pace, params.greedy_every, params.judge, waits)
         self._saved: Counters | None = None
         self._answer: tuple[int, np.ndarray] | None = None  # lockstep: what was answered last
         self._timings = Timings()

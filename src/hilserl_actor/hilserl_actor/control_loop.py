@@ -94,7 +94,9 @@ class ControlLoop:
         pace: Pace = Pace(),
         greedy_every: int = 0,
         judge: str = "simulation",
+        waits_for_judge: bool = False,
     ) -> None:
+        """waits_for_judge: no episode begins before a first reward has come, from whatever time."""
         self.task = task
         self.controller = controller
         self.policy = policy
@@ -103,6 +105,7 @@ class ControlLoop:
         self.pace = pace
         self.greedy_every = greedy_every  # so many training episodes one without exploration; 0: none
         self.judge_name = judge
+        self._waits_for_judge = waits_for_judge
         self.state: State = Idle()
         self.mode = counters.next_mode(plan) or Mode.TRAINING
         self.seed = 0
@@ -160,6 +163,9 @@ class ControlLoop:
         if mode is not Mode.DEMONSTRATION and not self.policy.ready(self.counters.sequence + 1):
             self.state = NoPolicy()
             return Outcome()
+        if self._waits_for_judge:
+            self.state = Holding(f"no image has been judged yet: the {self.judge_name} starts, or is not running", Lack.REWARD)
+            return Outcome()
         self.seed = self.counters.next_seed(self.plan, mode)
         self.state = Resetting()
         return Outcome(reset_seed=self.seed)
@@ -198,6 +204,7 @@ class ControlLoop:
 
     def reward(self, stamp_ns: int, reward: float, success: bool) -> Outcome:
         """A reward has come; in real time it may finish steps, or the episode."""
+        self._waits_for_judge = False
         if self.episode is None:
             return Outcome()
         self.episode.builder.reward(stamp_ns, reward, success)

@@ -12,9 +12,11 @@ import numpy as np
 from hilserl_core.step import Mode, Observation, Step
 from hilserl_core.task import TaskSpec
 
-PERSON = "person"
-JUDGES = (PERSON, "classifier", "simulation")
+PERSON, CLASSIFIER = "person", "classifier"
+JUDGES = (PERSON, CLASSIFIER, "simulation")
 _KEPT_REWARDS = 256
+LATE_TICKS = 2
+"""A judge that skipped an image has judged one at most so much later, or its reward is lacking."""
 
 
 class End(IntEnum):
@@ -73,9 +75,11 @@ class EpisodeBuilder:
 
     Call `observe` for each observation, `act` for the action taken in it, `reward` whenever one arrives, and take the
     complete steps from `advance`. In lockstep the reward is there at once; in real time it may come a tick later, and an
-    action already taken after a success is dropped from the record. hold_ticks: the episode goes on for so many ticks after
-    the first success. unrewarded: a person judges, and each reward is 0 until then. asks: when time is over the last step is
-    kept back until `judge` or `give_up_asking`.
+    action already taken after a success is dropped from the record. A judge goes through the images in their order: one
+    that was busy and skipped an image has its next reward counted instead.
+
+    hold_ticks: the episode goes on for so many ticks after the first success. unrewarded: a person judges, and each reward is 0
+    until then. asks: when time is over the last step is kept back until `judge` or `give_up_asking`.
     """
 
     def __init__(
@@ -187,8 +191,8 @@ class EpisodeBuilder:
                 reward, success = 0.0, False  # no reward came before the person's word
             elif self.awaits_verdict:
                 break
-            elif following in self._rewards:
-                reward, success = self._rewards.pop(following)
+            elif (found := self._reward_of(following)) is not None:
+                reward, success = found
             else:
                 break
             tick = self._ticks.popleft()
@@ -207,6 +211,14 @@ class EpisodeBuilder:
             elif self._ticks[0].index >= self.last_index:
                 steps.append(self._last(terminal=False))
         return steps
+
+    def _reward_of(self, stamp_ns: int) -> tuple[float, bool] | None:
+        """The reward of the image with this stamp, else the next one's; None where neither has come yet."""
+        if stamp_ns in self._rewards:
+            return self._rewards.pop(stamp_ns)
+        latest_ns = stamp_ns + round(LATE_TICKS * 1e9 * self.task.tick_s)
+        later = min((other for other in self._rewards if stamp_ns < other <= latest_ns), default=None)
+        return None if later is None else self._rewards[later]
 
     def truncate(self) -> list[Step]:
         """End here: later observations bootstrap from the last one whose reward is known, unless a person has judged it."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hilserl_actor.control_loop import ControlLoop, Pace
-from hilserl_actor.phases import Phase
+from hilserl_actor.phases import Lack, Phase
 from hilserl_actor.schedule import CounterFile, Counters, Plan, Spooled, after_restart, world_seed
 from hilserl_actor.teleop import Teleop
 from hilserl_core.action import Command
@@ -135,6 +135,39 @@ def test_a_success_seen_a_tick_late_drops_the_action_already_taken():
     assert rig.steps == []
     rig.follow(rig.loop.reward(2 * TICK_NS, 1.0, True))
     assert _indices(rig.steps) == [(0, True, False, False, True), (1, False, True, True, False)]
+
+
+def _late(rewards, ticks=4):
+    """Indices of the steps handed out after so many ticks. rewards: in ticks, at which images of those were judged."""
+    rig = _Rig()
+    for _ in range(ticks):
+        rig.now += 1
+        rig.loop.observe(rig.observation(), JOINTS)
+        rig.loop.act(rig.observation(), JOINTS, None)
+    for when, success in rewards:
+        rig.follow(rig.loop.reward(round((1 + when) * TICK_NS), float(success), success))
+    return [(step.index, step.reward, step.success) for step in rig.steps]
+
+
+def test_a_judge_that_skips_an_image_has_its_next_reward_counted():
+    """A classifier on a busy machine takes the newest image: an episode must not be lost for the one before it."""
+    assert _late([(1, False), (3, False)]) == [(0, 0.0, False), (1, 0.0, False), (2, 0.0, False)]
+    assert _late([(0.6, False), (1.3, False), (2.6, False)]) == [(0, 0.0, False), (1, 0.0, False)], "images between two ticks"
+    skipped = _late([(1, False), (3, True)])
+    assert skipped[-2:] == [(1, 1.0, True), (2, None, True)], "and the success counts at once"
+    assert _late([(0.5, False), (3.5, False)]) == [], "one from long after it is about another"
+
+
+def test_no_episode_begins_before_what_judges_is_there():
+    """A classifier loads for seconds: an episode begun before would be lost, and in evaluation unjudged."""
+    plan = Plan(demonstrations=0, training_steps=0, evaluation_episodes=1, seed=3)
+    loop = ControlLoop(TASK, _Controller(), _Policy(), plan, Counters("run"), Pace(), 0, "classifier", waits_for_judge=True)
+    assert loop.start().reset_seed is None
+    assert loop.phase is Phase.HOLDING and "no image has been judged yet: the classifier" in loop.text
+    assert loop.recovered(Lack.OBSERVATION).reset_seed is None
+    loop.reward(5, 0.0, False)
+    assert loop.recovered(Lack.REWARD).reset_seed is not None
+    assert loop.phase is Phase.RESETTING
 
 
 def test_a_person_overrides_the_policy_and_the_pose_is_latched_on_take_over():
