@@ -167,4 +167,4 @@ class _Unknown(Mapping[str, str]):
 def _episode(number: int, record: Mapping[str, Any]) -> dict[str, Any]:
     """An evaluated episode with the truth as its success."""
     kept = {name: record[name] for name in ("seed", "ticks", "said", "held", "judge")}
-    return {"number": number, "success": record["true"], **kept}
+    return {"number": number, "success": record["true"], "judged": True, **kept}
