@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from reach_grasp import command
-from reach_grasp.demo.folder import open_folder
 from reach_grasp.demo.settings import DemoSettings
+from reach_grasp.running.folder import open_folder
 
 FAKE = Path(__file__).with_name("fake_nodes.py")
 REPORT_FIELDS = [

@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from reach_grasp.demo import folder as module
-from reach_grasp.demo.folder import open_folder
 from reach_grasp.demo.settings import DemoSettings
 from reach_grasp.errors import CommandError
+from reach_grasp.running import folder as module
+from reach_grasp.running.folder import open_folder
 
 SETTINGS = DemoSettings(seed=1)
 

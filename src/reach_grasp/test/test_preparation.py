@@ -7,11 +7,11 @@ import io
 
 from benchmarks import bags
 from dataset_recorder.check import check
-from reach_grasp.demo.folder import open_folder
 from reach_grasp.demo.preparation import Dataset
 from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.demo.settings import DemoSettings
 from reach_grasp.running.display import Display
+from reach_grasp.running.folder import open_folder
 
 SETTINGS = DemoSettings(minutes=0.5, demonstrations=1)
 

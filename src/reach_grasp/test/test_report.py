@@ -10,11 +10,11 @@ from html.parser import HTMLParser
 import pytest
 
 from reach_grasp import command
-from reach_grasp.demo.folder import open_folder
 from reach_grasp.demo.settings import DemoSettings
 from reach_grasp.report.numbers import evaluation_numbers, wilson
 from reach_grasp.report.page import duration, number, percent
 from reach_grasp.report.plots import rolling
+from reach_grasp.running.folder import open_folder
 
 
 def episode(mode: str, number: int, success: bool, ticks: int, end: int) -> dict:

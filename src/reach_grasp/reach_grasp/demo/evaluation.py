@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from hilserl_core.task import TaskSpec
-from reach_grasp.demo.folder import DemoFolder, replace_text
 from reach_grasp.demo.part import POLL_S, Part
 from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.errors import CommandError
@@ -20,6 +19,7 @@ from reach_grasp.process import background
 from reach_grasp.running.display import Display
 from reach_grasp.running.episodes import Episode
 from reach_grasp.running.film import FilmRecorder
+from reach_grasp.running.folder import RunFolder, replace_text
 from reach_grasp.running.monitor import Monitor
 
 CAMERAS = ("wrist", "front")
@@ -30,7 +30,7 @@ EVALUATIONS = {"imitation": 6, "final": 10}
 class Evaluation(Part):
     """The imitating and the trained policy on the same fresh episodes, side by side."""
 
-    def __init__(self, folder: DemoFolder, display: Display, domain: int, left: TimeLeft) -> None:
+    def __init__(self, folder: RunFolder, display: Display, domain: int, left: TimeLeft) -> None:
         super().__init__(folder, display, left)
         self.domain = domain
         self.episodes: dict[str, list[Episode]] = {name: [] for name in EVALUATIONS}

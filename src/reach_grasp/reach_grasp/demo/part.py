@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hilserl_core.task import TaskSpec
-from reach_grasp.demo.folder import DemoFolder
 from reach_grasp.demo.progress import PHASES, TimeLeft
 from reach_grasp.errors import CommandError
 from reach_grasp.interrupt import heed
 from reach_grasp.running.display import Display, Snapshot, clock
+from reach_grasp.running.folder import RunFolder
 from reach_grasp.running.monitor import Monitor, check_running
 from reach_grasp.running.scene import Scene
 
@@ -24,7 +24,7 @@ FREE_GB = 0.5
 class Part:
     """One part of the road: arguments of systems, how long is left, and one place that notices what goes wrong."""
 
-    def __init__(self, folder: DemoFolder, display: Display, left: TimeLeft) -> None:
+    def __init__(self, folder: RunFolder, display: Display, left: TimeLeft) -> None:
         self.folder, self.display, self.left = folder, display, left
 
     def arguments(self) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from reach_grasp.demo.folder import DemoFolder
 from reach_grasp.demo.part import POLL_S, Part
 from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.process import background
 from reach_grasp.running.display import Display
 from reach_grasp.running.episodes import Episode
+from reach_grasp.running.folder import RunFolder
 from reach_grasp.running.monitor import Monitor, all_recorded, unrecorded
 
 FOLDER = "recording"
@@ -20,7 +20,7 @@ FOLDER = "recording"
 class Recording(Part):
     """Bags in `recording`/bags."""
 
-    def __init__(self, folder: DemoFolder, display: Display, domain: int, real_time_factor: float, left: TimeLeft) -> None:
+    def __init__(self, folder: RunFolder, display: Display, domain: int, real_time_factor: float, left: TimeLeft) -> None:
         super().__init__(folder, display, left)
         self.domain, self.real_time_factor = domain, real_time_factor
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from reach_grasp.demo.evaluation import Evaluation
-from reach_grasp.demo.folder import DemoFolder
 from reach_grasp.demo.part import Part
 from reach_grasp.demo.preparation import ClassifierTraining, Dataset, Import
 from reach_grasp.demo.progress import TimeLeft
@@ -14,9 +13,10 @@ from reach_grasp.demo.recording import Recording
 from reach_grasp.demo.training import Training
 from reach_grasp.report.page import write_report
 from reach_grasp.running.display import Display
+from reach_grasp.running.folder import RunFolder
 
 
-def run_demo(folder: DemoFolder, display: Display, domain: int, real_time_factor: float = 0.0) -> Path:
+def run_demo(folder: RunFolder, display: Display, domain: int, real_time_factor: float = 0.0) -> Path:
     """Everything that is not done yet; the path of report.html. domain: the first of three ROS domains to use.
 
     Raises CommandError when a node gives up, nothing is heard any more, or the disk runs full.

@@ -8,13 +8,13 @@ import time
 from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import EpisodeStatus
 from reach_grasp.demo.evaluation import checkpoints
-from reach_grasp.demo.folder import DemoFolder
 from reach_grasp.demo.part import POLL_S, Part
 from reach_grasp.demo.preparation import CLASSIFIER
 from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.process import background
 from reach_grasp.running.display import Display, Snapshot
 from reach_grasp.running.episodes import MODES, Episode
+from reach_grasp.running.folder import RunFolder
 from reach_grasp.running.monitor import Monitor, all_learned, learner_record, unlearned
 from reach_grasp.running.verdicts import VerdictTracker
 
@@ -24,7 +24,7 @@ TRAINING = MODES.index("training")
 class Training(Part):
     """Imitation and training: one system from start to end. The demonstrations are there already."""
 
-    def __init__(self, folder: DemoFolder, display: Display, domain: int, real_time_factor: float, left: TimeLeft) -> None:
+    def __init__(self, folder: RunFolder, display: Display, domain: int, real_time_factor: float, left: TimeLeft) -> None:
         super().__init__(folder, display, left)
         self.domain, self.real_time_factor = domain, real_time_factor
         self.log = folder.file("logs", "train.log")

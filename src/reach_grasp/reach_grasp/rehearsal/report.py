@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reach_grasp.demo.folder import read_history, read_state
 from reach_grasp.errors import CommandError
 from reach_grasp.rehearsal.lag import motion_lag_s
 from reach_grasp.rehearsal.settings import RehearsalSettings
@@ -16,6 +15,7 @@ from reach_grasp.rehearsal.stages import Plan
 from reach_grasp.rehearsal.truth import truth_numbers
 from reach_grasp.report.numbers import run_numbers
 from reach_grasp.report.page import percent, write_page
+from reach_grasp.running.folder import read_history, read_state
 
 LEAST_REAL_TIME_FACTOR = 0.98
 

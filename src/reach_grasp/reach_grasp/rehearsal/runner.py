@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from reach_grasp.demo.folder import DemoFolder, replace_text
 from reach_grasp.errors import CommandError
 from reach_grasp.interrupt import heed
 from reach_grasp.process import stop
@@ -21,6 +20,7 @@ from reach_grasp.rehearsal.report import write_report
 from reach_grasp.rehearsal.stages import Call, Plan, Stage, shown
 from reach_grasp.rehearsal.station import COMMAND, REPORT, Station, calibrate
 from reach_grasp.rehearsal.watch import Watch
+from reach_grasp.running.folder import RunFolder, replace_text
 from reach_grasp.running.monitor import learner_record
 
 POLL_S = 0.25
@@ -30,7 +30,7 @@ _CALIBRATION = "HF_LEROBOT_CALIBRATION"
 class Rehearsal:
     """Everything in one folder: devices, calibrations, bags, dataset, classifier, run, evaluations, histories, report."""
 
-    def __init__(self, folder: DemoFolder, domain: int, say: Callable[[str], None] = print) -> None:
+    def __init__(self, folder: RunFolder, domain: int, say: Callable[[str], None] = print) -> None:
         """domain: ROS domain of everything that runs. say: prints a line for the user."""
         self.folder, self.domain, self.say = folder, domain, say
         self.plan = Plan(folder.path, folder.settings)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hilserl_core.task import TaskSpec
-from reach_grasp.demo.folder import read_history, read_state
 from reach_grasp.demo.settings import DemoSettings
 from reach_grasp.errors import CommandError
+from reach_grasp.running.folder import read_history, read_state
 from reach_grasp.running.verdicts import verdict_numbers
 
 PACKAGES = ("reach-grasp", "lerobot", "torch", "mujoco", "mink", "numpy", "ros-rclpy", "ros-rmw-fastrtps-cpp", "numba")

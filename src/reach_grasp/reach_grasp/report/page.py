@@ -10,9 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reach_grasp.demo.folder import read_history, replace_text
 from reach_grasp.report.numbers import collect
 from reach_grasp.report.plots import learner_plots, training_plots
+from reach_grasp.running.folder import read_history, replace_text
 
 PHASE_TITLES = {
     "station": "Looking over the station, calibration",

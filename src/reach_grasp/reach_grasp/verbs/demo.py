@@ -81,9 +81,9 @@ class Demo:
 
     def run(self, options: argparse.Namespace) -> int:
         """Run it, or what is left of it."""
-        from reach_grasp.demo.folder import open_folder
         from reach_grasp.demo.runner import run_demo
         from reach_grasp.running.display import Display
+        from reach_grasp.running.folder import open_folder
 
         config = ":".join(map(str, user_files(options.config)))
         numbers = (options.seed, options.minutes, options.demonstrations, options.eval_episodes)

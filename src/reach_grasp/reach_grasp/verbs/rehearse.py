@@ -47,9 +47,9 @@ class Rehearse:
 
     def run(self, options: argparse.Namespace) -> int:
         """Run it, or what is left of it."""
-        from reach_grasp.demo.folder import open_folder
         from reach_grasp.rehearsal.runner import Rehearsal
         from reach_grasp.report.page import summary
+        from reach_grasp.running.folder import open_folder
 
         config = ":".join(map(str, user_files(options.config)))
         values = {name: getattr(options, name) for name in _TEXTS}

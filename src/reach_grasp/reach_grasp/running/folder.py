@@ -27,7 +27,7 @@ class Settings(Protocol):
         """All fields as JSON types."""
 
 
-class DemoFolder:
+class RunFolder:
     """Open with `open_folder`. `phases` maps a phase to the seconds spent in it, over all sittings."""
 
     def __init__(self, path: Path, settings: Any, state: dict[str, Any]) -> None:
@@ -128,7 +128,7 @@ def read_state(path: Path, kind: str = "demo") -> dict[str, Any] | None:
 
 
 @contextmanager
-def open_folder(path: Path, settings: Settings, resume: bool = False, fresh: bool = False) -> Iterator[DemoFolder]:
+def open_folder(path: Path, settings: Settings, resume: bool = False, fresh: bool = False) -> Iterator[RunFolder]:
     """The folder for a run, locked. An unfinished run of the same settings goes on; any other run there is moved aside.
 
     resume: refuse to begin anew. fresh: delete the run that is there. Raises CommandError when another one uses the folder,
@@ -153,7 +153,7 @@ def open_folder(path: Path, settings: Settings, resume: bool = False, fresh: boo
                 raise CommandError(f"{path} holds something else than a {settings.kind}; name another folder with --output")
             state = state or {"settings": settings.as_dict()}
             state["sittings"] = state.get("sittings", 0) + 1
-            folder = DemoFolder(path, settings, state)
+            folder = RunFolder(path, settings, state)
             folder.save()
             try:
                 yield folder
