@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from hilserl_actor.episode import PERSON, End, Episode, EpisodeBuilder, Result, Verdict
+from hilserl_actor.motion import is_far
 from hilserl_actor.phases import (
     AwaitingPerson,
     AwaitingReady,
@@ -332,7 +333,7 @@ class ControlLoop:
         """Begin the episode in this observation when the person is ready and, in a demonstration, drives."""
         if not isinstance(self.state, (AwaitingReady, AwaitingPerson)):
             return
-        if self._hold is None:
+        if self._hold is None or is_far(joints, self._hold):  # it was limp, and must not leap back once it has torque again
             self._hold = np.array(joints, float)
         active = teleop is not None and teleop.active
         if isinstance(self.state, AwaitingReady):

@@ -5,6 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 
+FAR_RAD = 0.3
+"""An arm that holds a pose under its own weight stays well within this; one that is stopped, limp or blocked does not."""
+
+
+def is_far(joints: np.ndarray, pose: np.ndarray) -> bool:
+    """Whether the arm, joints (J,) rad as measured, is away from a pose (J,) rad; its gripper may be closed on something."""
+    return float(np.abs(joints - pose)[:-1].max()) > FAR_RAD
+
 
 def reset_goal(home: np.ndarray, variation_rad: float, seed: int) -> np.ndarray:
     """The reset pose (J,) rad of an episode: `home`, each joint but the last (the gripper) changed by up to `variation_rad`.

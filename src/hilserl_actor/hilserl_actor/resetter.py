@@ -12,7 +12,7 @@ from rclpy.client import Client
 from rclpy.task import Future
 from std_srvs.srv import SetBool
 
-from hilserl_actor.motion import ResetMotion, reset_goal
+from hilserl_actor.motion import ResetMotion, is_far, reset_goal
 from hilserl_interfaces.srv import ResetWorld
 from hilserl_ros.convert import to_ns
 
@@ -51,6 +51,8 @@ class Resetter:
         self._began_s = self._asked_s = 0.0
         self._request: Future | None = None
         self._motion: tuple[ResetMotion, float] | None = None
+        self._joints: np.ndarray | None = None  # (J,) rad, as measured at the newest `poll`
+        self._missed = False  # a move has not brought the arm to the goal
 
     def begin(self, seed: int) -> None:
         """Start; `poll` does the rest."""
@@ -65,10 +67,11 @@ class Resetter:
     def cancel(self) -> None:
         """Stop at once: an answer still on the way no longer counts."""
         self._seed = self._request = self._motion = None
-        self.why = ""
+        self.why, self._missed = "", False
 
     def poll(self, joints: np.ndarray | None, duration_s: float) -> None:
         """Ask, or begin to move from `joints`, (J,) rad as measured now, None when they are not known."""
+        self._joints = joints
         if self._seed is None:
             return
         now = time.monotonic()
@@ -76,7 +79,7 @@ class Resetter:
         if self._client is None:
             if self._motion is None and joints is not None:
                 self._motion = (ResetMotion(joints, self.goal, duration_s), now)
-                self.why = ""
+                self.why = self.why if self._missed else ""
             elif self._motion is None:
                 self._hindered("no joint_states: the arm cannot be moved to its reset pose; is its driver running?", late)
         elif self._request is None or now - self._asked_s > RETRY_S:
@@ -104,12 +107,18 @@ class Resetter:
         self._request.add_done_callback(self._answered)
 
     def targets(self) -> np.ndarray | None:
-        """Joint targets (J,) rad of the move now, None when nothing moves. The last ones end the reset."""
+        """Joint targets (J,) rad of the move now, None when nothing moves.
+
+        The last ones end the reset, unless the arm has not come there: then the next `poll` begins again from where it is.
+        """
         if self._motion is None:
             return None
         motion, began_s = self._motion
         elapsed_s = time.monotonic() - began_s
-        if motion.done(elapsed_s):
+        if motion.done(elapsed_s) and (self._joints is None or is_far(self._joints, self.goal)):
+            self._motion, self._missed = None, True
+            self._hindered("the arm has not come to its start: is it stopped, without torque or blocked?", late=True)
+        elif motion.done(elapsed_s):
             self.cancel()
             self._done(None)
         return motion.joints(elapsed_s)

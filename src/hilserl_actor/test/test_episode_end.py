@@ -311,9 +311,9 @@ def test_ready_comes_by_word_by_grip_or_by_time_and_a_hand_that_never_let_go_is_
 
 def test_a_demonstrations_clock_begins_with_the_first_active_command_and_the_arm_holds_where_it_was_reset():
     rig = Rig(DEMONSTRATE, judge="person", wait_for_person=True)
-    rig.loop.reset_done(np.full(6, 0.7))
+    rig.loop.reset_done(np.full(6, 0.2))
     held = [rig.observe().joints for _ in range(50)]
-    assert all(np.array_equal(joints, np.full(6, 0.7)) for joints in held) and not rig.steps
+    assert all(np.array_equal(joints, np.full(6, 0.2)) for joints in held) and not rig.steps
     rig.observe(teleop=DRIVE)
     assert rig.loop.phase is Phase.RUNNING and rig.loop.episode.builder.index == 0
     for _ in range(5):
@@ -321,6 +321,13 @@ def test_a_demonstrations_clock_begins_with_the_first_active_command_and_the_arm
     (result,) = rig.results
     assert (result.end, result.ticks, result.judge) == (End.TIME_OUT, 5, "")
     assert rig.loop.counters.demonstrations == 0 and rig.loop.counters.demonstration_attempts == 1
+
+
+def test_an_arm_that_is_far_from_its_start_while_a_person_is_waited_for_holds_where_it_is():
+    """It was limp and sank: before, it leapt back as soon as it had torque again, beside the hand that puts the object back."""
+    rig = Rig(DEMONSTRATE, judge="person", ready_ticks=None)
+    rig.loop.reset_done(np.full(6, 0.7))
+    assert all(np.array_equal(rig.observe().joints, JOINTS) for _ in range(3))
 
 
 def test_the_ticks_to_hold_after_success_are_counted_down():

@@ -110,3 +110,20 @@ def test_an_arm_whose_joints_are_not_known_waits_for_them() -> None:
     assert "no joint_states" in resetter.why and resetter.targets() is None
     resetter.poll(np.ones(6), 1.0)
     assert resetter.why == "" and resetter.targets() is not None
+
+
+def test_a_move_that_does_not_bring_the_arm_to_its_start_begins_again_from_where_it_is() -> None:
+    """Before, the reset was done when its time was over: a stopped arm leapt to its start as soon as somebody cleared it."""
+    done, complaints = [], []
+    resetter = Resetter(None, np.zeros(6), done.append, complaints.append)
+    resetter.begin(5)
+    resetter.poll(np.full(6, 0.5), 1e-9)
+    resetter.targets()
+    assert not done and "has not come to its start" in resetter.why and complaints == [resetter.why]
+    resetter.poll(np.full(6, 0.4), 60.0)
+    assert "has not come to its start" in resetter.why
+    np.testing.assert_allclose(resetter.targets(), np.full(6, 0.4), atol=1e-3)
+    resetter.begin(6)
+    resetter.poll(np.array([0.1, 0.1, 0.1, 0.1, 0.1, 0.9]), 1e-9)  # its gripper is closed on something
+    resetter.targets()
+    assert done == [None] and resetter.why == ""
