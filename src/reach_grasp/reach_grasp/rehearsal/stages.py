@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reach_grasp.rehearsal.settings import RehearsalSettings
+from reach_grasp.task_files import config_file
 
 FOLLOWER_ID, LEADER_ID = "my_arm", "my_leader"
 REPO_ID = "me/rehearsal"
@@ -95,8 +96,8 @@ class Plan:
         return self.folder / "classifier"
 
     def _classifier(self) -> Call:
-        words = ("train-classifier", str(self.folder / "labelled"), "--output", str(self.classifier))
-        return Call(words, made=self.classifier)
+        words = ("train-classifier", str(self.folder / "labelled"), "--config", str(config_file("person_labels")))
+        return Call((*words, "--output", str(self.classifier)), made=self.classifier)
 
     def _import(self) -> Call:
         artifact = ("--artifact", str(self.classifier))

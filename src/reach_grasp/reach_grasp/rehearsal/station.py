@@ -41,8 +41,8 @@ class Station:
     def __enter__(self) -> Station:
         self.folder.mkdir(parents=True, exist_ok=True)
         # A classifier has to see what is no success: every second demonstration fails on purpose.
-        person = {"/**/hand": {"ros__parameters": {"person": {"failures_every": 2}}}}
-        (self.folder / HAND).write_text(json.dumps(person) + "\n")  # JSON is YAML
+        person = {"person": {"failures_every": 2}, "hand": {"judges": False}}  # in evaluation the classifier judges
+        (self.folder / HAND).write_text(json.dumps({"/**/hand": {"ros__parameters": person}}) + "\n")  # JSON is YAML
         devices = self.folder / DEVICES
         devices.unlink(missing_ok=True)
         with self.log.open("ab") as stream:

@@ -38,6 +38,8 @@ def station_parameters(
         "follower": {"port": str(folder / "follower"), "calibration": names[0]},
         "leader": {"port": str(folder / "leader"), "calibration": names[1]},
         "keyboard": {"device": str(folder / "keys")},
+        # What joint_states show while the gripper holds the cube: no narrower, pressing, at rest.
+        "reward_classifier": {"gate": True, "gate_min_rad": 0.08, "gate_min_effort": 0.3, "gate_max_speed": 0.12},
     }
     for camera, found in settings.cameras().items():
         nodes[f"{camera}_camera"] = {

@@ -54,6 +54,7 @@ class HandConfig:
     overrule_s: float = described(
         1.5, "In training success is said only this much later, where nobody else has; negative: never.", maximum=60.0
     )
+    judges: bool = described(True, "In an evaluation success is said as soon as it is seen; false: only when asked for.")
     ready_key: str = described("KEY_F5", "Key that says: ready.")
     success_key: str = described("KEY_F9", "Key that says: success.")
     failure_key: str = described("KEY_F10", "Key that says: failure.")
@@ -221,7 +222,7 @@ class Hand:
             self._demonstrate(now_s)
         elif status.mode is Mode.TRAINING:
             self._help(now_s, status)
-        elif self._believed and not self._verdict:
+        elif self.config.judges and self._believed and not self._verdict:
             self._say(now_s, "success")
 
     def _watch(self, now_s: float) -> None:
@@ -232,17 +233,18 @@ class Hand:
         self._believed |= self._held_s is not None and now_s - self._held_s >= self.config.judge_s
 
     def _demonstrate(self, now_s: float) -> None:
-        operator = self.operator
-        if self._verdict:
+        operator, releases = self.operator, self.operator.attempt is Attempt.RELEASE
+        if self._verdict == "failure" or (self._verdict and not releases):
             return  # both hands keep still until it is over
         if not self._holds and not (self._leader_has_come() or now_s - self._since_s > _PATIENCE_S):
             return
-        if operator.attempt is not Attempt.RELEASE and self._believed:
+        if self._believed and not self._verdict:
             self._say(now_s, "success")
-            return
+            if not releases:
+                return
         self._drive()
-        released = operator.attempt is Attempt.RELEASE and self._ticks > operator.config.failure_ticks
-        if released or operator.gives_up(self.eyes.cube):
+        dropped = bool(self._verdict) and self._held_s is None  # the person's word is about what is seen now
+        if dropped or operator.gives_up(self.eyes.cube):
             self._say(now_s, "failure")
 
     def _help(self, now_s: float, status: Status) -> None:
@@ -268,7 +270,8 @@ class Hand:
         aim = position - np.append(self._sag[:2], 0.0)
         active, action = self.operator.act(joints, (aim, turn), self._believed)
         if not active:
-            self._let_go()
+            if self.operator.mode is not Mode.DEMONSTRATION:
+                self._let_go()  # in a demonstration the hand stays where it is
             return
         if not self._holds:
             self._holds = True
