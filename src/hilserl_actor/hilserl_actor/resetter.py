@@ -18,6 +18,8 @@ from hilserl_ros.convert import to_ns
 
 RETRY_S = 5.0
 _REFUSED_S = 0.1
+_MOVES = 3
+"""An arm that has not come to its start after so many moves stays where it is: it may be jammed, and only a person can help."""
 
 
 class Resetter:
@@ -52,7 +54,7 @@ class Resetter:
         self._request: Future | None = None
         self._motion: tuple[ResetMotion, float] | None = None
         self._joints: np.ndarray | None = None  # (J,) rad, as measured at the newest `poll`
-        self._missed = False  # a move has not brought the arm to the goal
+        self._misses = 0  # moves that have not brought the arm to the goal
 
     def begin(self, seed: int) -> None:
         """Start; `poll` does the rest."""
@@ -67,7 +69,7 @@ class Resetter:
     def cancel(self) -> None:
         """Stop at once: an answer still on the way no longer counts."""
         self._seed = self._request = self._motion = None
-        self.why, self._missed = "", False
+        self.why, self._misses = "", 0
 
     def poll(self, joints: np.ndarray | None, duration_s: float) -> None:
         """Ask, or begin to move from `joints`, (J,) rad as measured now, None when they are not known."""
@@ -79,7 +81,7 @@ class Resetter:
         if self._client is None:
             if self._motion is None and joints is not None:
                 self._motion = (ResetMotion(joints, self.goal, duration_s), now)
-                self.why = self.why if self._missed else ""
+                self.why = self.why if self._misses else ""
             elif self._motion is None:
                 self._hindered("no joint_states: the arm cannot be moved to its reset pose; is its driver running?", late)
         elif self._request is None or now - self._asked_s > RETRY_S:
@@ -109,18 +111,25 @@ class Resetter:
     def targets(self) -> np.ndarray | None:
         """Joint targets (J,) rad of the move now, None when nothing moves.
 
-        The last ones end the reset, unless the arm has not come there: then the next `poll` begins again from where it is.
+        The last ones end the reset. Where the arm has not come there the next `poll` begins again from where it is, twice.
         """
         if self._motion is None:
             return None
         motion, began_s = self._motion
         elapsed_s = time.monotonic() - began_s
-        if motion.done(elapsed_s) and (self._joints is None or is_far(self._joints, self.goal)):
-            self._motion, self._missed = None, True
+        if not motion.done(elapsed_s):
+            return motion.joints(elapsed_s)
+        if self._joints is None:
+            self._motion = None  # where the arm is has to be known again
+            return None
+        if is_far(self._joints, self.goal):
+            self._misses += 1
             self._hindered("the arm has not come to its start: is it stopped, without torque or blocked?", late=True)
-        elif motion.done(elapsed_s):
-            self.cancel()
-            self._done(None)
+            if self._misses < _MOVES:
+                self._motion = None
+                return None
+        self.cancel()
+        self._done(None)
         return motion.joints(elapsed_s)
 
     def _answered(self, request: Any) -> None:

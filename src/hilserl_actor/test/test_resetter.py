@@ -110,6 +110,11 @@ def test_an_arm_whose_joints_are_not_known_waits_for_them() -> None:
     assert "no joint_states" in resetter.why and resetter.targets() is None
     resetter.poll(np.ones(6), 1.0)
     assert resetter.why == "" and resetter.targets() is not None
+    resetter.begin(5)
+    for _ in range(5):
+        resetter.poll(np.zeros(6), 1e-9)
+        resetter.poll(None, 1e-9)
+        assert resetter.targets() is None, "joints that stopped during the move"
 
 
 def test_a_move_that_does_not_bring_the_arm_to_its_start_begins_again_from_where_it_is() -> None:
@@ -123,6 +128,14 @@ def test_a_move_that_does_not_bring_the_arm_to_its_start_begins_again_from_where
     resetter.poll(np.full(6, 0.4), 60.0)
     assert "has not come to its start" in resetter.why
     np.testing.assert_allclose(resetter.targets(), np.full(6, 0.4), atol=1e-3)
+    for _ in range(2):
+        resetter.cancel()
+        resetter.begin(5)
+        for _ in range(3):
+            assert not done
+            resetter.poll(np.full(6, 0.4), 1e-9)
+            resetter.targets()
+        assert done.pop() is None, "a jammed arm needs a person, who is not kept waiting for ever"
     resetter.begin(6)
     resetter.poll(np.array([0.1, 0.1, 0.1, 0.1, 0.1, 0.9]), 1e-9)  # its gripper is closed on something
     resetter.targets()
