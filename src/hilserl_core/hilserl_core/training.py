@@ -93,6 +93,7 @@ class Trainer:
         self._held: list[Step] = []  # demonstrations as pixels, until the encoder is trained
         self._stored = 0
         self._owed = 0  # steps stored by `store_waiting` whose updates are still to be made
+        self._given_up = 0  # of those, the ones whose updates there was no time for
         self._pretraining: EncoderPretraining | None = None
         self._warm_up = 0
         self._measures: dict[str, torch.Tensor] = {}
@@ -138,6 +139,7 @@ class Trainer:
         """
         while self.phase is Phase.TRAINING and self._queue:
             self._owed += self._take(self._queue.popleft())
+        self._given_up += max(0, self._owed - most_owed)
         self._owed = min(self._owed, most_owed)
 
     # Work -------------------------------------------------------------------------------------------------------------
@@ -330,6 +332,7 @@ class Trainer:
             "demonstrations": self.demonstrations,
             "optimization_steps": self.sac.steps,
             "updates": self.sac.steps * self.sac_config.utd_ratio,
+            "updates_given_up": self._given_up * self.sac_config.utd_ratio,
             "replay_size": replay.size if replay else 0,
             "online_size": replay.online_size if replay else 0,
             "demonstration_size": replay.demonstration_size if replay else 0,

@@ -100,7 +100,7 @@ def test_steps_stored_at_once_are_made_up_for_up_to_a_bound():
     assert trainer.steps_waiting == 0 and trainer.training_steps == 12 and trainer.sac.steps == 0 and trainer.busy
     assert trainer.trained_through == ("run", 25) and trainer.status()["online_size"] > 0
     work_off(trainer)
-    assert trainer.sac.steps == 2
+    assert trainer.sac.steps == 2 and trainer.status()["updates_given_up"] == 10 * 2
 
 
 def test_work_stops_after_each_training_step_so_that_it_can_be_published():

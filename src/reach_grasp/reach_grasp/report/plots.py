@@ -30,8 +30,8 @@ _TITLES = {
 _LOG = ("critic_loss", "bc_loss", "temperature")
 # Counters, shown as numbers elsewhere, and what belongs to the time before training.
 _LEFT_OUT = {
-    "steps_taken", "training_steps", "demonstrations", "optimization_steps", "updates", "replay_size", "online_size",
-    "demonstration_size", "encoder_loss",
+    "steps_taken", "training_steps", "demonstrations", "optimization_steps", "updates", "updates_given_up", "replay_size",
+    "online_size", "demonstration_size", "encoder_loss",
 }  # fmt: skip
 
 
