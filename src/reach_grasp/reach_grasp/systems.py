@@ -143,9 +143,13 @@ def _sim(values: Mapping[str, Any]) -> list[NodeSpec]:
     return Builder({"sim": True, **values}, "sim").world()
 
 
+def teleop_source(chosen: str) -> str:
+    """The name of what the person drives with in the system teleop. chosen: its argument teleop."""
+    return "leader" if chosen == "auto" else chosen
+
+
 def _teleop(values: Mapping[str, Any]) -> list[NodeSpec]:
-    chosen = "leader" if values["teleop"] == "auto" else values["teleop"]
-    builder = Builder({**values, "teleop": chosen}, "teleop")
+    builder = Builder({**values, "teleop": teleop_source(values["teleop"])}, "teleop")
     return builder.world() if values["sim"] else [builder.follower(), *builder.person(), *builder.viewer()]
 
 

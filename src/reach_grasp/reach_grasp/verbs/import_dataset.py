@@ -64,5 +64,5 @@ class ImportDataset:
 
             facts = import_dataset(dataset, run, task, artifact, show, options.joint_units)
         print(f"{facts.episodes} demonstrations, {facts.steps} steps: {run}; {facts.failed} episodes without success left out")
-        print(f"next: reach-grasp train --run {run} --demonstrations {facts.episodes}")
+        print(f"next: reach-grasp train --run {run} --demonstrations {facts.episodes} (at a real arm also --sim false ...)")
         return 0

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reach_grasp.systems import SYSTEMS
+from reach_grasp.systems import SYSTEMS, teleop_source
 from reach_grasp.verbs.system import ShowSystem
 
 if TYPE_CHECKING:
@@ -30,12 +30,13 @@ class Teleop(ShowSystem):
         from reach_grasp.running.scene import STARTING, Scene
 
         given = self.given(options)
+        source = teleop_source(given["teleop"])
         arm = "the simulated arm" if given["sim"] == "true" else "the arm"
         scene = Scene(f"reach-grasp teleop  {arm}", (STARTING, "driving"), LOG)
 
         def look(process: subprocess.Popen[bytes], monitor: Monitor) -> Snapshot:
             check_alive(process, LOG)
-            return scene.teleoperation(monitor, given["teleop"])
+            return scene.teleoperation(monitor, source)
 
         self.follow(options, given, LOG, look, lambda monitor: "nothing is recorded by teleop")
         return 0

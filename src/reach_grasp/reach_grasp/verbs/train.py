@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from reach_grasp.running.display import Snapshot
     from reach_grasp.running.monitor import Monitor
 
+_SHARED = ("sim", "config", "namespace", "driver", "events", "classifier", "judge")
+"""Arguments that an evaluation of the trained policy needs too."""
 DEMONSTRATIONS, IMITATION, TRAINING = "demonstrations", "imitation", "training"
 
 
@@ -63,8 +66,13 @@ class Train(ShowSystem):
         print(f"{monitor.episode.steps} steps are taken and learned from: {folder}")
         if self.name == "train":
             checkpoint = folder / "checkpoints" / "last"
-            print(f"next: reach-grasp eval --checkpoint {checkpoint}")
+            print(f"next: {shlex.join(['reach-grasp', 'eval', '--checkpoint', str(checkpoint), *self._station(given)])}")
         return 0
+
+    def _station(self, given: dict[str, str]) -> list[str]:
+        """Words for the evaluation that say which arm it is and who judges, as far as this training was told."""
+        told = (a for a in self.system.arguments if a.name in _SHARED and given[a.name] != a.default)
+        return [word for argument in told for word in (argument.flag, given[argument.name])]
 
 
 def _place(status: EpisodeStatus, learner: LearnerStatus | None, wanted: int, steps: int) -> tuple[str, str, float]:

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a person moves an arm of the twin to calibrate it: everything into its middle, then each joint from end to end."""
+"""How a person moves an arm of the twin to calibrate it: everything into its middle, then each joint from end to end.
+
+Beside `reach-grasp calibrate` in another terminal: python -m so101_sim.station.calibrating FOLDER ARM
+"""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from so101_description import JOINTS, joint_limits
+from so101_sim.station.channel import RemoteHands
 from so101_sim.station.settings import StationError
 
 _BEYOND_RAD = 0.12  # how far a hand pushes against an end
@@ -73,3 +80,25 @@ def move(
         still, before = (still + 1 if moved < _STILL_RAD and near else 0), found
         if clock() > end_s:
             raise StationError(f"the {arm} cannot be moved to {dict(pose)}: it is at {found}; does it still have torque?")
+
+
+def main() -> None:
+    """Move an arm of a running twin as calibration asks for, which a person reads in another terminal."""
+    parser = argparse.ArgumentParser(prog="python -m so101_sim.station.calibrating", description=main.__doc__)
+    parser.add_argument("folder", type=Path, help="Of the twin.")
+    parser.add_argument("arm", choices=("follower", "leader"))
+    options = parser.parse_args()
+    try:
+        with contextlib.closing(RemoteHands(options.folder / "hand")) as hands:
+            input(f"When calibrate has let the {options.arm} go, press Enter here: ")
+            move(hands, options.arm, middles())
+            input("Every joint is in its middle. Press Enter at calibrate, then here: ")
+            for pose in sweep():
+                move(hands, options.arm, pose)
+            input("Every joint was at both its ends. Press Enter at calibrate, agree, then press Enter here: ")
+    except (OSError, StationError) as error:
+        parser.error(f"{error}; is a twin running in {options.folder}, and has calibrate let the {options.arm} go?")
+
+
+if __name__ == "__main__":
+    main()

@@ -146,6 +146,16 @@ class RemoteHands:
         """Press a key, such as KEY_F9."""
         self._do(press=key)
 
+    def down(self, *keys: str) -> None:
+        """Press keys and hold them down, each longer than the next."""
+        for key in keys:
+            self._do(down=key)
+
+    def up(self, *keys: str) -> None:
+        """Let keys go that are held down."""
+        for key in keys:
+            self._do(up=key)
+
     def close(self) -> None:
         """Let everything go."""
         self._lines.close()
