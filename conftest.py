@@ -11,7 +11,14 @@ import pytest
 from hilserl_ros.transport import use_udp
 
 DOMAINS = 10  # that the tests of one worker may use, from ROS_DOMAIN_ID on
-LONGEST = ("test_station_walk.py", "test_training_system.py", "test_replay.py", "test_demo.py", "test_two_computers.py", "test_lerobot_train.py")
+LONGEST = (
+    "test_station_walk.py",
+    "test_training_system.py",
+    "test_replay.py",
+    "test_demo.py",
+    "test_two_computers.py",
+    "test_lerobot_train.py",
+)
 
 state = tempfile.TemporaryDirectory(prefix="reach-grasp-")
 os.environ["XDG_STATE_HOME"] = state.name  # an emergency stop of a test is no user's

@@ -23,7 +23,7 @@ _SIZE = (50, 200)  # lines, columns
 class Terminal:
     """Bash, with somebody who reads all that it prints. Use it as a context manager: at the end what still runs is stopped."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], timeout_s: float = 120.0) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], timeout_s: float = 300.0) -> None:
         """folder: where it begins. timeout_s: after which `until` fails."""
         self.text, self._timeout_s, self._mark = "", timeout_s, 0
         self._master, slave = pty.openpty()

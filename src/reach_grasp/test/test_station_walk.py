@@ -44,12 +44,12 @@ SMALL = {
     },
     "classifier.yaml": {
         "/**/train_classifier": {
-            "classifier": {"trunk_widths": [8, 8, 8, 8], "trunk_updates": 60, "updates": 60, "variants": 0},
+            "classifier": {"trunk_widths": [8, 8, 8, 8], "trunk_updates": 40, "updates": 40, "variants": 0},
         },
     },
     "hand.yaml": {"/**/hand": {"hand": {"reset_s": 0.2}, "person": {"failures_every": 2, "speed": [0.6, 0.6]}}},
 }
-TWIN = "reach-grasp emulate-station --folder twin --hand scripted --hand-config hand.yaml --set arm.hand_velocity_rad_s=12"
+TWIN = "reach-grasp emulate-station --folder twin --hand scripted --hand-config hand.yaml --set arm.hand_velocity_rad_s=12 --set wrist.fps=10"
 
 
 def sections(page: Path, begin: str = "") -> Iterator[tuple[str, list[str]]]:
