@@ -49,7 +49,8 @@ SMALL = {
     },
     "hand.yaml": {"/**/hand": {"hand": {"reset_s": 0.2}, "person": {"failures_every": 2, "speed": [0.6, 0.6]}}},
 }
-TWIN = "reach-grasp emulate-station --folder twin --hand scripted --hand-config hand.yaml --set arm.hand_velocity_rad_s=12 --set wrist.fps=10"
+TWIN = "reach-grasp emulate-station --folder twin --hand scripted --hand-config hand.yaml"
+TWIN += " --set arm.hand_velocity_rad_s=12 --set wrist.fps=10"
 
 
 def sections(page: Path, begin: str = "") -> Iterator[tuple[str, list[str]]]:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+import tty
 from pathlib import Path
 
 import pytest
 
 from so101_sim.bus.emulator import INSTANT, BusEmulator, EmulatorError, Line
 from so101_sim.bus.faults import FaultError, Faults, FaultSettings, parse_faults
-from so101_sim.bus.packets import BROADCAST, Instruction, Request, status_packet
+from so101_sim.bus.packets import BROADCAST, Instruction, Request, checksum, status_packet
 
 ALL = Request(BROADCAST, Instruction.SYNC_READ, bytes((56, 4, 1, 2, 3, 4, 5, 6)))
 
@@ -79,6 +80,25 @@ def test_an_answer_takes_the_time_of_the_wire_and_of_the_adapter():
     assert emulator.handle(ALL)[1] == pytest.approx(delay + 500e-6)
     emulator.faults.change(delayed=1.0, delay_s=0.02)
     assert emulator.handle(ALL)[1] == pytest.approx(delay + 500e-6 + 0.02)
+
+
+def test_a_question_that_came_before_the_newest_one_is_answered_no_more():
+    """On a busy machine questions piled up, and every answer for half a minute was one to a question that was given up."""
+    with BusEmulator(line=INSTANT) as emulator:
+        client = os.open(emulator.device, os.O_RDWR | os.O_NOCTTY)
+        tty.setraw(client)
+        os.write(client, b"".join(_packet(servo, Instruction.PING) for servo in (2, 3)))
+        expected = status_packet(3, 0)
+        answer = b""
+        while len(answer) < len(expected):
+            answer += os.read(client, 64)
+        os.close(client)
+        assert answer == expected
+
+
+def _packet(servo: int, instruction: int) -> bytes:
+    body = bytes((servo, 2, instruction))
+    return b"\xff\xff" + body + bytes((checksum(body),))
 
 
 def test_it_is_unplugged_and_plugged_in_under_another_name(tmp_path: Path):

@@ -211,7 +211,7 @@ class BusEmulator:
                 if answer and request is requests[-1]:
                     time.sleep(max(0.0, come + delay - time.monotonic()))
                     os.write(master, answer)
-                self.sent_bytes += len(answer)
+                    self.sent_bytes += len(answer)
                 self.handled += 1
 
     def handle(self, request: Request) -> tuple[bytes, float]:
