@@ -335,7 +335,7 @@ class ControlLoop:
             return
         if self._hold is None or is_far(joints, self._hold):  # it was limp, and must not leap back once it has torque again
             self._hold = np.array(joints, float)
-        active = teleop is not None and teleop.active
+        active = teleop is not None and teleop.active and bool(np.isfinite(teleop.action).all())  # NaN is nobody's hand
         if isinstance(self.state, AwaitingReady):
             if self._waited(observation.stamp_ns) and self.state.tick(active):
                 self.state = self._prepared()  # from the next observation on, which every source of teleop answers

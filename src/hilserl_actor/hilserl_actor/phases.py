@@ -45,7 +45,7 @@ class NoPolicy:
     """The next episode needs a policy, and none has come yet."""
 
     phase = Phase.WAITING
-    text = "waiting for the first policy"
+    text = "waiting for the first policy; keep clear: with it the arm goes to its start by itself"
 
 
 @dataclass

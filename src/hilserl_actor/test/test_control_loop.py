@@ -261,6 +261,7 @@ def test_demonstrations_come_first_count_only_when_they_succeed_and_need_no_poli
     rig.tick(success=True, reward=1.0)
     assert rig.loop.counters.demonstrations == 1 and all(step.mode is Mode.DEMONSTRATION for step in rig.steps)
     assert rig.loop.phase is Phase.WAITING and rig.policy.asked == []
+    assert "keep clear" in rig.loop.text, "with the policy the arm moves by itself"
     rig.policy.version = 1
     rig.follow(rig.loop.start())
     rig.tick()

@@ -309,6 +309,18 @@ def test_ready_comes_by_word_by_grip_or_by_time_and_a_hand_that_never_let_go_is_
         assert rig.observe(0.0).joints is not None and rig.loop.episode.builder.index >= 0
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("waits", [awaits_ready, awaits_person])
+def test_a_source_that_sends_no_numbers_begins_no_episode(waits, number):
+    rig = waits()
+    phase = rig.loop.phase
+    for _ in range(3):
+        rig.observe(0.0, teleop=Teleop(True, np.full(4, number, np.float32)))
+    assert rig.loop.phase is phase
+    rig.observe(0.0, teleop=DRIVE)
+    assert rig.loop.phase is Phase.RUNNING
+
+
 def test_a_demonstrations_clock_begins_with_the_first_active_command_and_the_arm_holds_where_it_was_reset():
     rig = Rig(DEMONSTRATE, judge="person", wait_for_person=True)
     rig.loop.reset_done(np.full(6, 0.2))

@@ -50,9 +50,10 @@ def test_fresh_deletes_and_resume_refuses(tmp_path):
         pass
 
 
-def test_foreign_files_are_never_touched(tmp_path):
+@pytest.mark.parametrize("fresh", [False, True])
+def test_foreign_files_are_never_touched(tmp_path, fresh):
     (tmp_path / "photo.jpg").write_text("mine")
-    with pytest.raises(CommandError, match="holds something else than a demo"), open_folder(tmp_path, SETTINGS):
+    with pytest.raises(CommandError, match="holds something else than a demo"), open_folder(tmp_path, SETTINGS, fresh=fresh):
         pass
     assert (tmp_path / "photo.jpg").exists()
 

@@ -48,8 +48,8 @@ class EventStream:
         if stat.S_ISFIFO(Path(path).stat().st_mode):
             return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with socket.socket(socket.AF_UNIX) as found:
+            found.setblocking(False)  # a sender that takes nobody in must not hold up whoever reads
             found.connect(path)
-            found.setblocking(False)
             return found.detach()
 
     def read(self) -> Iterator[evdev.InputEvent]:

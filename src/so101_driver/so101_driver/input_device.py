@@ -19,6 +19,7 @@ from so101_driver.event_stream import EventStream, is_stream
 from so101_driver.mapping import Mapping, terms
 
 _RETRY_S = 1.0
+_MOST_READS = 64  # of a poll: a sender that never stops must not keep the node from everything else
 _FOLDER = Path("/dev/input")
 _DENIED = "may not be opened by this user: sudo usermod -aG input $USER, and log in again"
 _CODES = {name: code for name, code in ecodes.ecodes.items() if name.startswith(("ABS_", "BTN_", "KEY_"))}
@@ -165,13 +166,14 @@ class InputDevice:
 
     def _read(self, now_s: float, controls: Controls) -> bool:
         changed = False
-        while True:
+        for _ in range(_MOST_READS):
             try:
                 events = list(self._device.read())
             except BlockingIOError:
                 return changed
             for event in events:
                 changed |= self._note(event, now_s, controls)
+        return changed
 
     def _note(self, event: evdev.InputEvent, now_s: float, controls: Controls) -> bool:
         if event.type == ecodes.EV_SYN and event.code == ecodes.SYN_DROPPED:

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import evdev
 import pytest
 from evdev import ecodes
 
+from so101_driver import input_device
 from so101_driver.controls import Controls
+from so101_driver.event_stream import EventStream
 from so101_driver.input_device import InputDevice
 from so101_driver.mapping import Mapping
 from so101_sim.station.keys import KernelKeys, SocketKeys, make_keys, press
@@ -94,6 +99,33 @@ def test_a_pipe_is_read_too_and_an_event_may_come_in_pieces(tmp_path):
     reader.until(lambda: reader.controls.action[3] > 0)
     assert reader.controls.action.tolist() == [1.0, 0.0, 0.0, 1.0]
     os.close(writer)
+
+
+def test_a_sender_that_takes_nobody_in_does_not_hold_up_who_reads(tmp_path):
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
+        server.bind(str(tmp_path / "keys"))
+        server.listen(0)
+        first.connect(str(tmp_path / "keys"))  # the only place in its queue
+        reader = Reader(tmp_path / "keys")
+        thread = threading.Thread(target=reader.poll, daemon=True)
+        thread.start()
+        thread.join(10.0)
+        assert not thread.is_alive() and "is away" in reader.input.problem
+
+
+def test_a_sender_that_never_stops_does_not_hold_up_who_reads(tmp_path, keys, monkeypatch):
+    class Endless(EventStream):
+        reads = 0
+
+        def read(self):
+            self.reads += 1
+            assert self.reads < 1000, "a poll has to end"
+            return iter([evdev.InputEvent(0, 0, ecodes.EV_KEY, ecodes.KEY_F9, self.reads % 2)])
+
+    monkeypatch.setattr(input_device, "EventStream", Endless)
+    reader = Reader(tmp_path / "keys")
+    reader.poll()
+    assert reader.poll() and "success" in reader.controls.take_events()
 
 
 def test_keyboards_that_cannot_be_are_one_sentence(tmp_path, keys):

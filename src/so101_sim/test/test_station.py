@@ -21,7 +21,7 @@ from so101_sim.station.arms import FollowerArm, Hands, LeaderArm, odd_mountings
 from so101_sim.station.cameras import Governor, Lamp, Sensor
 from so101_sim.station.channel import HandChannel, RemoteHands
 from so101_sim.station.clock import RealTime
-from so101_sim.station.files import write_station
+from so101_sim.station.files import read_servos, write_station
 from so101_sim.station.settings import (
     ArmSettings,
     CameraSettings,
@@ -183,9 +183,16 @@ def test_a_servo_keeps_its_calibration_when_the_twin_is_started_again(tmp_path):
     first.keep()
     assert offset(first) == 17 and offset(twin()) == 321
     assert offset(twin(seed=5)) == 0, "another seed mounts other servos"
-    (tmp_path / "servos.json").write_text('{"seed": 4, "arms": {"leader": ["zz"]}}')
+
+
+@pytest.mark.parametrize(
+    "arms",
+    [{"leader": ["zz"]}, {"third": ["00"]}, {"follower": [], "leader": []}, {"follower": ["00"] * 6, "leader": ["00"] * 6}],
+)
+def test_a_damaged_file_of_servos_is_one_sentence_with_the_cure(tmp_path, arms):
+    (tmp_path / "servos.json").write_text(json.dumps({"seed": 4, "arms": arms}))
     with pytest.raises(StationError, match=r"servos\.json cannot be read: .*; remove it"):
-        twin()
+        read_servos(tmp_path, 4)
 
 
 def test_the_front_camera_gives_way_first_and_comes_back_last():
@@ -323,6 +330,7 @@ def test_hands_from_another_process_move_the_leader_place_the_cube_and_press_key
             ({"hold": ["tail", {}]}, "there is no arm 'tail'"),
             ({"hold": "leader"}, "hold cannot be done"),
             ({"cube": [1.0]}, "cube cannot be done"),
+            ({"cube": [10**400, 0.0, 0.0]}, "cube cannot be done"),
             ({"cube": [0.2, 0.0, "round"]}, "the cube cannot be put"),
             ({"press": "F9"}, "there is no key 'F9'"),
             ({"throw": 1}, "there is no deed 'throw'"),

@@ -147,7 +147,8 @@ def open_folder(path: Path, settings: Settings, resume: bool = False, fresh: boo
                 _move_aside(path)
                 continue
             if fresh:
-                for item in path.iterdir():
+                _check_own(path, settings.kind)
+                for item in sorted(path.iterdir(), key=lambda item: item.name == state_file(settings.kind)):  # that last
                     shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
             elif state is None and any(path.iterdir()):
                 raise CommandError(f"{path} holds something else than a {settings.kind}; name another folder with --output")
@@ -164,6 +165,12 @@ def open_folder(path: Path, settings: Settings, resume: bool = False, fresh: boo
             raise CommandError(f"{error.filename or path}: {(error.strerror or str(error)).lower()}") from error
         finally:
             os.close(lock)
+
+
+def _check_own(path: Path, kind: str) -> None:
+    """Raise CommandError for a folder whose content is no run of this kind: it is not ours to delete."""
+    if any(path.iterdir()) and not (path / state_file(kind)).is_file():
+        raise CommandError(f"{path} holds something else than a {kind}, which --fresh does not delete; name another --output")
 
 
 def _make(path: Path, kind: str) -> None:

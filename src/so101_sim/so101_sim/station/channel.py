@@ -54,7 +54,7 @@ class Hands:
                 self._keys.change(key_code(what), kind == "down")
             else:
                 raise StationError(f"there is no deed '{kind}', only hold, release, cube, press, down, up")
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             if isinstance(error, StationError):
                 raise
             raise StationError(f"{kind} cannot be done with {str(what)[:80]}") from error

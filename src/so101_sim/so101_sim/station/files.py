@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from so101_description import JOINTS
+from so101_sim.bus.memory import SRAM
 from so101_sim.station.settings import StationError, StationSettings
 
+ARMS = ("follower", "leader")
 STATION, DEVICES, REPORT, SERVOS = "station.yaml", "devices.json", "twin.json", "servos.json"
 
 
@@ -80,11 +83,12 @@ def read_servos(folder: Path, seed: int) -> dict[str, list[bytes]]:
     path = folder / SERVOS
     try:
         kept = json.loads(path.read_text())
-        return (
-            {arm: [bytes.fromhex(text) for text in texts] for arm, texts in kept["arms"].items()}
-            if kept["seed"] == seed
-            else {}
-        )
+        if kept["seed"] != seed:
+            return {}
+        arms = {arm: [bytes.fromhex(text) for text in texts] for arm, texts in kept["arms"].items()}
+        if set(arms) != set(ARMS) or any([*map(len, servos)] != [SRAM] * len(JOINTS) for servos in arms.values()):
+            raise ValueError(f"expected {len(JOINTS)} servos of {SRAM} bytes of each of {' and '.join(ARMS)}")
+        return arms
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
