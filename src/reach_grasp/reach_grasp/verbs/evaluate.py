@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from reach_grasp.errors import CommandError
 from reach_grasp.systems import SYSTEMS
+from reach_grasp.values import reason
 from reach_grasp.verbs.system import ShowSystem
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ class Evaluate(ShowSystem):
         """Evaluate, print the result and write it to evaluation.json in the run's folder."""
         from reach_grasp.report.numbers import evaluation_numbers
         from reach_grasp.report.page import percent
+        from reach_grasp.running.folder import replace_text
         from reach_grasp.running.monitor import check_running
         from reach_grasp.running.scene import STARTING, Scene
 
         given = self.given(options)
         folder, count = Path(given["run"]).expanduser(), int(given["episodes"])
         _check_checkpoint(Path(given["checkpoint"]).expanduser())
-        log, episodes, broken = folder / "evaluation.log", [], []
+        log, kept_in, episodes, broken = folder / "evaluation.log", folder / "evaluation.json", [], []
 
         scene = Scene(f"reach-grasp eval  {given['checkpoint']}", (STARTING, "evaluation"), log, self.ticks(given))
 
@@ -67,7 +69,10 @@ class Evaluate(ShowSystem):
         self.follow(options, given, log, look, kept)
         numbers = evaluation_numbers([episode.as_dict() for episode in episodes])
         result = {**numbers, "checkpoint": given["checkpoint"], "seed": int(given["seed"])}
-        (folder / "evaluation.json").write_text(json.dumps(result | {"episode": [e.as_dict() for e in episodes]}, indent=1))
+        try:
+            replace_text(kept_in, json.dumps(result | {"episode": [e.as_dict() for e in episodes]}, indent=1))
+        except OSError as error:
+            broken.append(f"{kept_in} cannot be written: {reason(error)}; note what follows, nothing keeps it")
         for why in broken:
             print(why)
         if len(episodes) < count:
@@ -79,7 +84,7 @@ class Evaluate(ShowSystem):
             print(f"{numbers['unjudged']} of {len(episodes)} episodes were judged by nobody, and count neither way")
         interval = f"{percent(numbers['success_low'])} to {percent(numbers['success_high'])}"
         print(f"{numbers['successes']} of {numbers['judged']} = {percent(numbers['success_rate'])} (95 %: {interval})")
-        return 0 if len(episodes) == count else 1
+        return 0 if len(episodes) == count and not broken else 1
 
 
 def _stopped(status: EpisodeStatus | None, heard: int) -> bool:

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""reach-grasp eval after its last episode: a person at a real arm has judged a hundred, and they are not done again."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from reach_grasp.command import main
+from reach_grasp.running.episodes import Episode
+from reach_grasp.verbs.evaluate import Evaluate
+
+EPISODES = [Episode("evaluation", number, number > 0, 50, 0, 50, number, 1, 1.0) for number in range(4)]
+
+
+@pytest.mark.parametrize("can_be_written", [True, False])
+def test_the_result_is_told_also_where_its_file_cannot_be_written(
+    can_be_written, tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def follow(self, options, given, log, look, kept):
+        (tmp_path / "run").mkdir()
+        if not can_be_written:
+            (tmp_path / "run" / "evaluation.json").mkdir()
+        assert look(None, SimpleNamespace(finished=lambda: EPISODES)) is None
+
+    monkeypatch.setattr(Evaluate, "follow", follow)
+    monkeypatch.setattr(Evaluate, "ticks", lambda self, given: 100)
+    code = main(["eval", "--checkpoint", str(tmp_path / "none"), "--episodes", "4", "--run", str(tmp_path / "run")])
+    said = capsys.readouterr().out
+    assert "3 of 4 = 75" in said and code == (0 if can_be_written else 1)
+    assert ("evaluation.json cannot be written: " in said) is not can_be_written
+    assert (tmp_path / "run" / "evaluation.json").is_file() is can_be_written
