@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from so101_driver.calibration import write_file
+from so101_driver.calibration import calibration_folder, write_file
 from so101_driver.errors import CalibrationError, SafetyError
 
 CLEAR_COMMAND = "reach-grasp estop --clear"
@@ -17,12 +17,15 @@ _MOST_BYTES = 1000  # of a reason that is read again
 
 
 def stop_file(given: str, calibration: str) -> Path:
-    """Where the stop of an arm is kept, if no file is given: by its calibration, which each arm has of its own."""
+    """Where the stop of an arm is kept, if no file is given: by the path of its calibration, which each arm has of its own.
+
+    A name alone would not do: the twin's arm in a rehearsal may be called as the real one, and is calibrated in another folder.
+    """
     if given:
         return Path(given).expanduser()
     state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
     file = Path(calibration).expanduser()
-    where = str(file.resolve()) if file.suffix == ".json" else calibration
+    where = str((file if file.suffix == ".json" else calibration_folder("follower") / f"{calibration}.json").resolve())
     return state / "reach-grasp" / "estop" / f"{file.stem}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
 
 

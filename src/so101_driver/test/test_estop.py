@@ -91,3 +91,13 @@ def test_each_arm_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(named) == 4 and all(file.parent == tmp_path / "reach-grasp" / "estop" for file in named)
     assert stop_file("", "follower.json") == stop_file("", str(tmp_path / "follower.json"))
     assert stop_file("mine", "follower") == Path("mine")
+
+
+def test_a_stop_is_the_same_by_name_and_by_path_and_another_where_calibrations_are_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_LEROBOT_CALIBRATION", str(tmp_path / "mine"))
+    named = stop_file("", "my_arm")
+    assert named == stop_file("", str(files.calibration_folder("follower") / "my_arm.json"))
+    monkeypatch.setenv("HF_LEROBOT_CALIBRATION", str(tmp_path / "rehearsal"))
+    assert stop_file("", "my_arm") != named, "a twin's arm of the same name is another arm"
