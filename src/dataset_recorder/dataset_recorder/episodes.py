@@ -14,21 +14,21 @@ from dataset_recorder.errors import RecordingError
 from dataset_recorder.receipts import Receipts
 
 REST_S = 0.3
-"""After its last step an episode takes this long what is still on its way: topics do not keep an order among one another."""
+"""How long [s] a bag still accepts messages after its episode's last step: topics keep no order among one another."""
 LAG_S = 5.0
-"""Before only steps are taken, its last step, and what belongs to that step's instant, is waited for this long. DDS may need
-some seconds to send a message again, and holds back what follows it on that topic."""
+"""How long [s] to wait for the last step and the messages of its instant; after that only steps are accepted. DDS may need
+some seconds to send a message again, and holds back the later ones of that topic."""
 RECENT, RECENT_BYTES = 3000, 10_000
-"""So many small messages of an awaited topic are remembered: word of an episode may come after what belongs to it. On a busy
-machine the actor's came four seconds late, and a simulation makes a hundred ticks in each."""
+"""How many small messages of an awaited topic are remembered, and the most bytes of one: an episode's messages may come before
+its status. On a busy machine the status came four seconds late, and a simulation makes a hundred ticks in each second."""
 STEPS_S = 600.0
-"""And this long its steps: while a learner is away they wait in the actor's spool, and come when it is back."""
+"""How long [s] to wait for the episode's steps: while the learner is away they wait in the actor's spool."""
 LOST_S = 15.0
-"""Steps that still lack this long after the last one was lost on the way and will not come again."""
+"""How long [s] after the last step to wait for earlier ones that are missing; later they count as lost."""
 RESULTS = 50
-"""So many results of episodes are remembered, as many as their publisher repeats: word of an episode may come after its end."""
+"""How many episode results are remembered: as many as the publisher repeats, since a result may come after the bag's end."""
 RETRY_S = 10.0
-"""With acknowledgements, after this long a bag that could not be opened is tried again: its steps still wait in the spool."""
+"""How long [s] until a bag that could not be opened is tried again, with acknowledgements: its steps wait in the spool."""
 
 
 class Bag(Protocol):
@@ -77,7 +77,7 @@ class _Open:
         self.newest_ns[topic] = (self.newest_ns.get(topic, (0, 0))[1], instant_ns)
 
     def reached(self, topic: str, tick_ns: int) -> bool:
-        """Whether an awaited topic has reached the last step: by a stamp within a tick of it or two later: one may be wrong."""
+        """Whether an awaited topic has reached the last step: a stamp within a tick, or two later ones, as one may be wrong."""
         before_ns, newest_ns = self.newest_ns.get(topic, (0, 0))
         return 0 <= newest_ns - self.last_ns <= tick_ns or min(before_ns, newest_ns) >= self.last_ns
 
@@ -236,7 +236,7 @@ class EpisodeBags:
             found.last_step, found.last_sequence, found.last_ns = (index, now_s), sequence, instant_ns
 
     def put_result(self, topic: str, stamp_ns: int, data: bytes, episode: Episode) -> None:
-        """How an episode ended goes into its own bag alone."""
+        """Write an episode's result into the bag of that episode alone."""
         if (item := self._open.get(episode)) is not None:
             self._count(item.bag.put(topic, stamp_ns, data))
             item.has_result = True
@@ -301,7 +301,7 @@ class EpisodeBags:
         return lacking
 
     def _broke_off(self, episode: Episode, item: _Open) -> bool:
-        """Whether an episode has no last step: the actor was stopped in it, and all steps up to the next episode's are here."""
+        """Whether an episode has no last step: the actor was stopped in it, and all steps up to the next episode are here."""
         if self._receipts is None or item.last_step is not None:
             return False
         later = [first for other, first in self._firsts.items() if other.run == episode.run and other.number > episode.number]

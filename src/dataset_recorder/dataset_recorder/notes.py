@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a bag's metadata say of its episode."""
+"""Notes about an episode in its bag's metadata."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def _detail(error: Exception) -> str:
 
 
 def _cure(file: Path) -> str:
-    """What is left to do with a file that is not whole."""
+    """The cure for a file that is not whole."""
     if file.suffix == ".db3":
         return "SQLite cannot read a part of a file, so copy it again from where it was recorded"
     saved = f"mcap recover {file.name} -o saved.mcap"

@@ -169,6 +169,6 @@ def test_rows_sampled_from_plain_topics_have_the_truth_about_the_image_they_hold
 
 
 def test_bags_in_which_no_person_said_anything_give_no_labels(tmp_path):
-    """All frames became failures, without a word."""
+    """Before, all frames became failures and nothing was reported."""
     with pytest.raises(LabelError, match="holds a word of events: label from another source, or by a table"):
         labels_from_bags(dataset(tmp_path), "events")

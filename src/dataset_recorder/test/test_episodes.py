@@ -381,7 +381,7 @@ def test_a_bag_that_a_step_opens_holds_what_came_before_it_too(acknowledging):
 
 
 def test_an_episode_that_the_actor_was_stopped_in_does_not_keep_its_bag_open(acknowledging):
-    """Its last step never comes: `reach-grasp record`, begun again after Ctrl-C, waited for that bag for ten minutes."""
+    """The last step never comes: `reach-grasp record`, started again after Ctrl-C, waited ten minutes for that bag."""
     rig, _ = acknowledging
     rig.bags.begin(ONE, 0.0)
     _step(rig, ONE, 0, 1)

@@ -146,7 +146,7 @@ def _uncompressed(folder: Path, count: int, storage: StoragePlugin = StoragePlug
 
 
 def test_repair_takes_every_whole_message_of_a_torn_chunk_and_keeps_the_rest_beside(tmp_path):
-    """It cut off the whole chunk, and with it all messages of such a bag, and kept no copy."""
+    """Before, repair cut off the whole chunk, which holds all messages of such a bag, and kept no copy."""
     path = _uncompressed(tmp_path / "bag", 200)
     torn = path.read_bytes()[: path.stat().st_size * 66 // 100]
     begun = torn.count(b"pan\0")

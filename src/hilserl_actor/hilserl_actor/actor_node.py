@@ -42,7 +42,7 @@ from hilserl_ros.realtime import take_precedence
 from so101_description import urdf_path
 
 SCRIPTED = "operator"
-"""Source of the events that are a function of the observation they are stamped with."""
+"""Source of the events that the scripted person derives from the observation whose stamp they carry."""
 
 
 class ActorNode(BaseNode[ActorParameters]):
@@ -65,7 +65,7 @@ class ActorNode(BaseNode[ActorParameters]):
         kinematics = Kinematics(urdf_path(), task.joints)
         controller = Controller(task, kinematics, params.max_lag_m)
         pace = params.pace(task.fps)
-        waits = params.judge == CLASSIFIER and not params.lockstep  # which loads for seconds
+        waits = params.judge == CLASSIFIER and not params.lockstep  # the classifier loads for seconds
         self._loop = ControlLoop(task, controller, self._store, plan, counters, pace, params.greedy_every, params.judge, waits)
         self._saved: Counters | None = None
         self._answer: tuple[int, np.ndarray] | None = None  # lockstep: what was answered last
@@ -104,7 +104,7 @@ class ActorNode(BaseNode[ActorParameters]):
 
     def _on_part(self, part: str, stamp_ns: int) -> None:
         if self._answer is not None and part == "joints" and stamp_ns == self._answer[0]:
-            self._publish_command(to_stamp(stamp_ns), self._answer[1])  # it was lost: the simulator repeats itself
+            self._publish_command(to_stamp(stamp_ns), self._answer[1])  # the command was lost: the simulator asks again
         if self.params.lockstep or self._owing:
             self._advance()
 
@@ -114,7 +114,7 @@ class ActorNode(BaseNode[ActorParameters]):
         self._follow(self._loop.reward(to_ns(message.header.stamp), message.reward, message.success))
 
     def _on_event(self, event: EpisodeEvent) -> None:
-        """A person's word counts from its arrival on; the scripted person's in lockstep by its stamp, so that a run repeats."""
+        """Take a person's event. It counts on arrival; in lockstep the scripted person's by its stamp, so that runs repeat."""
         loop, lockstep = self._loop, self.params.lockstep
         scripted = lockstep and event.source == SCRIPTED
         if not scripted:
@@ -244,7 +244,7 @@ class ActorNode(BaseNode[ActorParameters]):
         self._watch.observed(time.monotonic())
         self._loop.reset_done(self._resetter.goal if stamp_ns is None else None)
         self._publish_status(stamp_ns)
-        self._owing = self._begins = True  # the episode's beat begins with its first observation
+        self._owing = self._begins = True  # the episode's ticks begin with its first observation
         if self.params.lockstep:
             self._advance()
 
@@ -254,7 +254,7 @@ class ActorNode(BaseNode[ActorParameters]):
         self._watch.holds(time.monotonic())
         self._follow(self._loop.lost(why, lack))
         if not self.params.lockstep:
-            self._intake.sync.begin_anew()  # what comes now may be stamped by a clock that was set
+            self._intake.sync.begin_anew()  # new messages may be stamped by a clock that was set
 
     def _on_housekeeping(self) -> None:
         """Ten times a second: resend, retry a reset, notice what is missing."""
@@ -275,7 +275,7 @@ class ActorNode(BaseNode[ActorParameters]):
             if params.lockstep:
                 self._intake.look_for_publishers(lacking)
         elif late_s := self._watch.unrewarded_s(loop, now_s):
-            self._hold(f"no reward for {late_s:.1f} s: is what judges (judge is {params.judge}) running?", Lack.REWARD)
+            self._hold(f"no reward for {late_s:.1f} s: is the judge ({params.judge}) running?", Lack.REWARD)
         elif lack := self._watch.back(loop, params.lockstep or self._intake.sync.newest() is not None, now_s):
             self._follow(loop.recovered(lack))
 

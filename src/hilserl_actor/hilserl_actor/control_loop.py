@@ -35,7 +35,7 @@ _STOPPED = "the arm is stopped (reach-grasp estop --clear)"
 
 
 class Policy(Protocol):
-    """What chooses actions. `version` is 0 before the first parameters."""
+    """Chooses actions. `version` is 0 before the first parameters."""
 
     version: int
 
@@ -48,7 +48,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Pace:
-    """How long the loop waits for a person, in ticks. ready_ticks: after a reset, None: until the person is ready.
+    """Waiting times of the loop for a person, in ticks. ready_ticks: after a reset; None: until the person is ready.
 
     wait_for_person: a demonstration's clock begins with the person's first active command. verdict_ticks: how long an
     evaluation asks for a verdict when time is over and the person judges. hold_ticks: of a demonstration after its success.
@@ -62,7 +62,7 @@ class Pace:
 
 @dataclass
 class Outcome:
-    """What a call of the loop asks for: joint targets (J,) to publish, finished steps and episodes, a reset of the world."""
+    """Requests of the loop to its caller: joint targets (J,) rad to publish, finished steps and episodes, a reset's seed."""
 
     joints: np.ndarray | None = None
     steps: list[Step] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Outcome:
     reset_seed: int | None = None
 
     def then(self, later: Outcome) -> Outcome:
-        """Both, this one first."""
+        """Append `later` to this outcome and return it."""
         self.steps += later.steps
         self.results += later.results
         self.reset_seed = later.reset_seed
@@ -82,7 +82,7 @@ class ControlLoop:
 
     The caller starts it, answers `reset_seed` with `reset_done`, and then calls `observe` and `act` with every observation.
     `act` returns no joints while the loop waits for parameters it must act with; call both again with the same observation.
-    An episode begins with its first observation. What ends before is prepared again and counts nowhere.
+    An episode begins with its first observation. One that is ended before is prepared again and counts nowhere.
     """
 
     def __init__(
@@ -97,14 +97,14 @@ class ControlLoop:
         judge: str = "simulation",
         waits_for_judge: bool = False,
     ) -> None:
-        """waits_for_judge: no episode begins before a first reward has come, from whatever time."""
+        """waits_for_judge: no episode begins before a first reward has come, whatever its stamp."""
         self.task = task
         self.controller = controller
         self.policy = policy
         self.plan = plan
         self.counters = counters
         self.pace = pace
-        self.greedy_every = greedy_every  # so many training episodes one without exploration; 0: none
+        self.greedy_every = greedy_every  # one training episode in so many runs without exploration; 0: none
         self.judge_name = judge
         self._waits_for_judge = waits_for_judge
         self.state: State = Idle()
@@ -121,12 +121,12 @@ class ControlLoop:
 
     @property
     def phase(self) -> Phase:
-        """As published."""
+        """The phase that the status publishes."""
         return self.state.phase
 
     @property
     def text(self) -> str:
-        """What the person must do now, or why the arm waits or holds."""
+        """Instruction for the person, or why the arm waits or holds."""
         return self.state.text
 
     @property
@@ -165,25 +165,25 @@ class ControlLoop:
             self.state = NoPolicy()
             return Outcome()
         if self._waits_for_judge:
-            self.state = Holding(f"no image has been judged yet: the {self.judge_name} starts, or is not running", Lack.REWARD)
+            self.state = Holding(f"no image has been judged yet: the {self.judge_name} is starting or not running", Lack.REWARD)
             return Outcome()
         self.seed = self.counters.next_seed(self.plan, mode)
         self.state = Resetting()
         return Outcome(reset_seed=self.seed)
 
     def reset_waits(self, why: str) -> None:
-        """The reset cannot go on yet; '' when it can."""
+        """Note why the reset cannot go on yet; '' when it can."""
         if isinstance(self.state, Resetting):
             self.state.why = why
 
     def reset_done(self, targets: np.ndarray | None = None) -> None:
-        """The world is in its start state. targets: (J,) rad, what holds the arm there, None: its joints as measured."""
+        """Go on after a reset. targets: (J,) rad, the pose that the arm is told to hold; None: its joints as measured."""
         if isinstance(self.state, Resetting):
             self._hold = None if targets is None else targets.copy()
             self.state = self._prepared() if self.pace.ready_ticks == 0 else AwaitingReady(self.pace.ready_ticks)
 
     def ready(self) -> None:
-        """The person says that the episode may begin."""
+        """Note that the person is ready: the episode may begin."""
         if isinstance(self.state, AwaitingReady):
             self.state.ready = True
 
@@ -204,20 +204,20 @@ class ControlLoop:
     # What ends an episode, or its preparation ---------------------------------------------------------------------------
 
     def reward(self, stamp_ns: int, reward: float, success: bool) -> Outcome:
-        """A reward has come; in real time it may finish steps, or the episode."""
+        """Take a reward that has come; in real time it may finish steps, or the episode."""
         self._waits_for_judge = False
         if self.episode is None:
             return Outcome()
         self.episode.builder.reward(stamp_ns, reward, success)
         if self.episode.verdict is not None:
-            return Outcome()  # the person has spoken before it
+            return Outcome()  # the person's verdict came first
         return self._collect()
 
     def judge(self, success: bool, after_ns: int | None = None, again: bool = False) -> Outcome:
-        """The person's verdict; again: the episode is repeated.
+        """Take the person's verdict. again: the episode is repeated.
 
-        after_ns: effective at the first observation after this stamp, None: at the next one, whenever it was stamped. When
-        time is over it is effective at once. A reset, and what follows it, has no verdict: failure and again reset anew.
+        after_ns: the verdict takes effect at the first observation after this stamp; None: at the next one, whatever its stamp.
+        When time is over it takes effect at once. Between reset and episode, failure and again start the reset anew.
         """
         if self.episode is not None:
             self.episode.say(Verdict(success, after_ns, again))
@@ -225,11 +225,11 @@ class ControlLoop:
         if isinstance(self.state, (AwaitingReady, AwaitingPerson)):
             if not success:
                 return self.start()
-            self.state.note = "nothing has been done yet that could be a success; "
+            self.state.note = "no success yet: the episode has not begun; "
         return Outcome()
 
     def pause(self, freeze: bool = False) -> Outcome:
-        """Hold. freeze: time stands still, and the episode goes on afterwards; else it ends here without a verdict."""
+        """Hold. freeze: time stands still and the episode goes on afterwards; else the episode ends here without a verdict."""
         if isinstance(self.state, (Paused, Done)):
             return Outcome()
         if freeze and self.takes_observations:
@@ -257,7 +257,7 @@ class ControlLoop:
         return outcome
 
     def stop_arm(self, stopped: bool) -> Outcome:
-        """The emergency stop was latched, or cleared; after it a new episode begins."""
+        """Take a change of the emergency stop. stopped: latched; else it was cleared, and a new episode begins."""
         self.arm_stopped = stopped
         if not stopped:
             if isinstance(self.state, Paused) and self.state.why == _STOPPED:
@@ -279,7 +279,7 @@ class ControlLoop:
         return outcome
 
     def recovered(self, lack: Lack = Lack.OBSERVATION) -> Outcome:
-        """What the arm held for is back: a new episode begins."""
+        """Begin a new episode, if the arm holds because of `lack`, which is over now."""
         if not isinstance(self.state, Holding) or self.state.lack is not lack:
             return Outcome()
         self.state = Idle()
@@ -288,7 +288,7 @@ class ControlLoop:
     # One tick ---------------------------------------------------------------------------------------------------------
 
     def observe(self, observation: Observation, joints: np.ndarray) -> Outcome:
-        """One observation, which may finish steps, or the episode; `act` comes next. joints: (J,) rad as measured."""
+        """Take one observation, which may finish steps, or the episode; `act` comes next. joints: (J,) rad as measured."""
         if isinstance(self.state, AwaitingVerdict):
             if self._waited(observation.stamp_ns):
                 self.state.ticks_left -= 1
@@ -319,7 +319,7 @@ class ControlLoop:
         builder = self.state.episode.builder
         if builder.index < 0:
             return self._hold
-        if builder.time_over:  # only its reward is still to come, or a success that is held
+        if builder.time_over:  # only its reward is still to come, or the end of the hold after success
             builder.act(np.zeros(self.task.action_size, np.float32), False, self.policy.version)
             return self.controller.hold()
         action = self._choose(self.state, observation, joints, teleop)
@@ -333,7 +333,7 @@ class ControlLoop:
         """Begin the episode in this observation when the person is ready and, in a demonstration, drives."""
         if not isinstance(self.state, (AwaitingReady, AwaitingPerson)):
             return
-        if self._hold is None or is_far(joints, self._hold):  # it was limp, and must not leap back once it has torque again
+        if self._hold is None or is_far(joints, self._hold):  # a limp arm must not leap back once it has torque again
             self._hold = np.array(joints, float)
         active = teleop is not None and teleop.active and bool(np.isfinite(teleop.action).all())  # NaN is nobody's hand
         if isinstance(self.state, AwaitingReady):
@@ -344,7 +344,7 @@ class ControlLoop:
             self._take(self.state.episode, observation, joints)
 
     def _waited(self, stamp_ns: int) -> bool:
-        """Whether this observation has not been waited in before."""
+        """Whether this observation is new, so that it counts as one tick of waiting."""
         before, self._waited_ns = self._waited_ns, stamp_ns
         return before != stamp_ns
 
@@ -382,7 +382,7 @@ class ControlLoop:
 
     @property
     def _greedy(self) -> bool:
-        """Whether the policy acts with its mean: where that comes to rest is seen in no other training episode."""
+        """Whether the policy acts with its mean: no other training episode shows where the mean action comes to rest."""
         return self.mode is Mode.EVALUATION or (self.greedy_every > 0 and self.seed % self.greedy_every == 0)
 
     # Steps and counters -----------------------------------------------------------------------------------------------

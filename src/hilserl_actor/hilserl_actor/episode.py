@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One episode: its numbered steps from observations, actions and late rewards, and who judged it."""
+"""An episode: its numbered steps from observations, actions and late rewards, and who judged it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PERSON, CLASSIFIER = "person", "classifier"
 JUDGES = (PERSON, CLASSIFIER, "simulation")
 _KEPT_REWARDS = 256
 LATE_TICKS = 2
-"""A judge that skipped an image has judged one at most so much later, or its reward is lacking."""
+"""When a judge skips an image, a reward at most this many ticks later stands for it; else the reward is missing."""
 
 
 class End(IntEnum):
-    """What ended an episode, as in hilserl_interfaces/EpisodeResult."""
+    """Cause of an episode's end, as in hilserl_interfaces/EpisodeResult."""
 
     SUCCESS = 0
     FAILURE = 1
@@ -32,7 +32,7 @@ class End(IntEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A person's word. after_ns: effective at the first observation after this stamp, None: at the next one.
+    """A person's verdict. after_ns: it takes effect at the first observation after this stamp; None: at the next one.
 
     again: the episode is to be repeated.
     """
@@ -44,7 +44,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Result:
-    """How an episode ended; fields as in hilserl_interfaces/EpisodeResult."""
+    """Result of an episode; fields as in hilserl_interfaces/EpisodeResult."""
 
     stamp_ns: int
     run_id: str
@@ -71,7 +71,7 @@ class _Tick:
 
 
 class EpisodeBuilder:
-    """The reward of step k is the one of the image of observation k + 1, so a step is complete when that has come.
+    """Makes numbered steps. The reward of step k is that of the image of observation k + 1; with it the step is complete.
 
     Call `observe` for each observation, `act` for the action taken in it, `reward` whenever one arrives, and take the
     complete steps from `advance`. In lockstep the reward is there at once; in real time it may come a tick later, and an
@@ -79,7 +79,7 @@ class EpisodeBuilder:
     that was busy and skipped an image has its next reward counted instead.
 
     hold_ticks: the episode goes on for so many ticks after the first success. unrewarded: a person judges, and each reward is 0
-    until then. asks: when time is over the last step is kept back until `judge` or `give_up_asking`.
+    until the verdict. asks: when time is over the last step is kept back until `judge` or `give_up_asking`.
     """
 
     def __init__(
@@ -102,8 +102,8 @@ class EpisodeBuilder:
         self.unrewarded = unrewarded
         self.asks = asks
         self.judged = False  # a person has decided `success`
-        self.stamp_ns = 0  # of the newest observation
-        self.policy_version = 0  # that acted last
+        self.stamp_ns = 0  # stamp of the newest observation
+        self.policy_version = 0  # version of the policy that acted last
         self.ended = False
         self.terminal = False
         self.success = False
@@ -112,7 +112,7 @@ class EpisodeBuilder:
         self.interventions = 0
         self._ticks: deque[_Tick] = deque()
         self._rewards: dict[int, tuple[float, bool]] = {}
-        self._verdict: bool | None = None  # the person's, True is success
+        self._verdict: bool | None = None  # the person's verdict, True is success
         self._since_success = 0  # steps from the first success on
 
     @property
@@ -122,12 +122,12 @@ class EpisodeBuilder:
 
     @property
     def last_index(self) -> int:
-        """Index of the observation at which time is over; what is held after success does not count."""
+        """Index of the observation at which time is over; ticks that hold after a success come on top."""
         return self.task.max_ticks + (self.hold_ticks if self._since_success else 0)
 
     @property
     def time_over(self) -> bool:
-        """Whether the last observation is there: no other one is taken."""
+        """Whether the last observation has come: no further one is taken."""
         return self.index >= self.last_index
 
     @property
@@ -137,7 +137,7 @@ class EpisodeBuilder:
 
     @property
     def awaits_verdict(self) -> bool:
-        """Whether the last step waits for a person's word alone."""
+        """Whether the last step waits only for a person's verdict."""
         return self.asks and self.time_over and len(self._ticks) == 2 and not self.ended
 
     @property
@@ -147,36 +147,36 @@ class EpisodeBuilder:
 
     @property
     def waiting_since_ns(self) -> int | None:
-        """Stamp of the observation whose reward is lacking, None when none is."""
+        """Stamp [ns] of the oldest observation whose reward is missing, None when none is."""
         return self._ticks[1].observation.stamp_ns if len(self._ticks) > 1 else None
 
     def observe(self, observation: Observation) -> None:
-        """The next observation of the episode."""
+        """Take the next observation of the episode."""
         self._ticks.append(_Tick(observation, self.index + 1))
         self.stamp_ns = observation.stamp_ns
         if self.unrewarded:
             self._rewards[observation.stamp_ns] = (0.0, False)
 
     def act(self, action: np.ndarray, intervention: bool, policy_version: int) -> None:
-        """The action, (A,) float32, that is carried out in the newest observation."""
+        """Take the action, (A,) float32, that is carried out in the newest observation."""
         tick = self._ticks[-1]
         tick.action, tick.intervention, tick.policy_version = action, intervention, policy_version
         self.policy_version = policy_version
 
     def reward(self, stamp_ns: int, reward: float, success: bool) -> None:
-        """What the image with this stamp was worth; of no account where a person judges."""
+        """Take the reward of the image with this stamp; it is ignored where a person judges."""
         if self.unrewarded:
             return
         self._rewards[stamp_ns] = (reward, success)
-        while len(self._rewards) > _KEPT_REWARDS:  # of images that were no observation
+        while len(self._rewards) > _KEPT_REWARDS:  # left from images that belong to no observation
             del self._rewards[next(iter(self._rewards))]
 
     def judge(self, success: bool) -> None:
-        """The person's verdict on the newest observation: it overrules every reward that has not been handed out."""
+        """Take the person's verdict on the newest observation: it overrules every reward that has not been handed out."""
         self._verdict = success
 
     def give_up_asking(self) -> None:
-        """Nobody has judged: the time-out stands."""
+        """Stop asking for a verdict: nobody has judged, and the time-out stands."""
         self.asks = False
 
     def advance(self) -> list[Step]:
@@ -188,7 +188,7 @@ class EpisodeBuilder:
             if judged:
                 reward, success = (self.task.success_reward if self._verdict else 0.0), self._verdict
             elif self._verdict is not None:
-                reward, success = 0.0, False  # no reward came before the person's word
+                reward, success = 0.0, False  # no reward came before the person's verdict
             elif self.awaits_verdict:
                 break
             elif (found := self._reward_of(following)) is not None:
@@ -205,7 +205,7 @@ class EpisodeBuilder:
             self.interventions += tick.intervention
             steps.append(self._step(tick, reward=reward, success=success))
             if judged and success and self.hold_ticks:
-                judged, self._verdict = False, None  # the person's word for success; the rest of the episode is still to come
+                judged, self._verdict = False, None  # success by the person; the ticks to hold are still to come
             if self._since_success > self.hold_ticks or judged:
                 steps.append(self._last(terminal=True))
             elif self._ticks[0].index >= self.last_index:
@@ -213,7 +213,7 @@ class EpisodeBuilder:
         return steps
 
     def _reward_of(self, stamp_ns: int) -> tuple[float, bool] | None:
-        """The reward of the image with this stamp, else the next one's; None where neither has come yet."""
+        """Reward of the image with this stamp, else that of the next judged image; None where neither has come yet."""
         if stamp_ns in self._rewards:
             return self._rewards.pop(stamp_ns)
         latest_ns = stamp_ns + round(LATE_TICKS * 1e9 * self.task.tick_s)
@@ -221,10 +221,10 @@ class EpisodeBuilder:
         return None if later is None else self._rewards[later]
 
     def truncate(self) -> list[Step]:
-        """End here: later observations bootstrap from the last one whose reward is known, unless a person has judged it."""
+        """End here, at the last observation whose reward is known: it bootstraps, unless a person has judged it."""
         if not self._ticks or self.ended:
             return []
-        terminal = self._verdict is not None  # its step had been handed out already
+        terminal = self._verdict is not None  # the step that the verdict is about has been handed out already
         if terminal:
             self.success, self.judged = self._verdict, True
         return [self._last(terminal)]
@@ -267,27 +267,27 @@ class EpisodeBuilder:
 
 
 class Episode:
-    """An episode that has begun: its steps, and what was said about it."""
+    """An episode that has begun: its steps, and the verdicts on it."""
 
     def __init__(self, builder: EpisodeBuilder, seed: int, judge: str) -> None:
         """judge: who judges when no person does, one of JUDGES."""
         self.builder = builder
         self.seed = seed
         self.judge = judge
-        self.verdict: Verdict | None = None  # not effective yet
-        self.said: bool | None = None  # the person's word that counts so far
+        self.verdict: Verdict | None = None  # a verdict that has not taken effect yet
+        self.said: bool | None = None  # the person's verdict that counts so far
         self.again = False
         self.person_drove = False
 
     def say(self, verdict: Verdict) -> None:
-        """A person's verdict. It acts once, however often a key that is held says it."""
+        """Take a person's verdict. It acts once, however often a held key repeats it."""
         if self.verdict is None and verdict.success is not self.said:
             self.verdict = verdict
             if self.builder.time_over:
                 self._apply()
 
     def observe(self, observation: Observation) -> bool:
-        """Take an observation once; False when it is known, or time is over. A verdict that waits for it becomes effective."""
+        """Take an observation once; False when it is known, or time is over. A verdict that waits for it takes effect."""
         builder = self.builder
         if builder.time_over or (builder.index >= 0 and observation.stamp_ns == builder.stamp_ns):
             return False
@@ -311,12 +311,12 @@ class Episode:
 
     @property
     def text(self) -> str:
-        """What the person must do now."""
+        """Instruction for the person."""
         builder = self.builder
         if builder.hold_left is not None and builder.hold_ticks:
             return f"success: hold, {builder.hold_left} ticks left"
         if builder.time_over:
-            return "time is over: waiting for the rewards of the last images; the person's word counts too"
+            return "time is over: waiting for the rewards of the last images, or for your verdict"
         does = {
             Mode.DEMONSTRATION: "show the task",
             Mode.TRAINING: "the policy acts: help where it needs you",
@@ -325,7 +325,7 @@ class Episode:
         return does + (", then say success or failure" if self.judge == PERSON else "")
 
     def result(self, cause: End, why: str) -> Result:
-        """How it ended. cause, why: what ended it where that was no verdict, no success and no time-out."""
+        """Result of the ended episode. cause, why: used only where no verdict, success or time-out has ended it."""
         builder = self.builder
         cut = cause in (End.STOP, End.LOST) and not (builder.terminal and builder.judged)
         if not cut:

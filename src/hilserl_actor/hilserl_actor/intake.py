@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the actor takes in: the topics that an observation is made of, put together by their stamps."""
+"""Inputs of the actor: the topics that make up an observation, put together by their stamps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _REWARD = "reward"
 
 @dataclass(frozen=True)
 class Instant:
-    """An observation with the joints (J,) rad as measured. reward: in lockstep, where one is due. parts: topic -> message."""
+    """An observation with the measured joints (J,) rad. reward: in lockstep, where one is due. parts: topic -> message."""
 
     stamp_ns: int
     observation: Observation
@@ -48,7 +48,7 @@ class Instant:
 class Intake:
     """Listens to joints, cameras, rewards and sources of teleop. In lockstep an observation needs all of them, with its stamp.
 
-    `sync` holds what has come and was not used.
+    `sync` holds the messages that have come and were not used yet.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Intake:
     ) -> None:
         """came: called with each part of an observation and its stamp [ns].
 
-        rewarded: in real time, with each reward and when it was published [s]. clock_set_back: with one sentence, before what
-        came by the new clock is used.
+        rewarded: in real time, called with each reward and when it was published [s]. clock_set_back: called with one sentence
+        before the first message of the new time is used.
         """
         self._node, self._task, self._kinematics = node, task, kinematics
         self._lockstep = params.lockstep
         self._came, self._rewarded, self._clock_set_back = came, rewarded, clock_set_back
-        self._joints: tuple[np.ndarray, float] | None = None  # the newest finite ones, and when they came
+        self._joints: tuple[np.ndarray, float] | None = None  # the newest finite joints, and when they came
         self._fresh_s = params.observation_timeout_s
         self.teleop = TeleopTopics(
             node, params.teleop_sources, task, self._complain, self._on_teleop, real_time=not params.lockstep
@@ -95,7 +95,7 @@ class Intake:
         return self._joints[0]
 
     def of_now(self, name: str, stamp: Time) -> bool:
-        """Whether a stamp can be from the present, said when it cannot. Simulated time is whatever it is."""
+        """Whether a stamp can be from the present; logs an error when not. Simulated time is never checked."""
         sentence = "" if self._lockstep else foreign_stamp(name, to_ns(stamp), self._node.get_clock().now().nanoseconds)
         if sentence:
             self._node.get_logger().error(sentence, throttle_duration_sec=5.0)
@@ -104,7 +104,8 @@ class Intake:
     def newest(self, judged: bool, waits: bool) -> Instant | None:
         """The newest complete observation, None when there is none.
 
-        judged: a person has, so that it may lack the reward. waits: for a person; then too no source of teleop has to answer.
+        judged: a person has judged, so the reward may be missing. waits: the loop waits for a person. In both cases no source
+        of teleop has to answer.
         Raises ObservationError, ImageError when it cannot be used, and forgets it.
         """
         optional = [*(self._rewards if judged else ()), *(self.teleop.topics if judged or waits else ())]
@@ -123,7 +124,7 @@ class Intake:
         return Instant(stamp_ns, observation, joints, reward, parts)
 
     def look_for_publishers(self, parts: list[str]) -> None:
-        """Raises StartAgain for a part that nobody is seen to publish, since in lockstep all of them belong to this system.
+        """Raise StartAgain for a part without a visible publisher, since in lockstep all of them belong to this system.
 
         On a starved machine (eight busy programs beside it on two cores: about one start in ten) Fast DDS does not show one
         process another's publishers, and never tries again; a new process sees them.
@@ -155,7 +156,7 @@ class Intake:
         if self._lockstep:
             self._on_part(_REWARD, message)
         elif not math.isfinite(message.reward):
-            self._complain(f"a reward is {message.reward}: it counts as not having come")
+            self._complain(f"a reward is {message.reward}: it is ignored")
         elif self.of_now(_REWARD, message.header.stamp):
             self._rewarded(message, info["source_timestamp"] * 1e-9)
 
@@ -163,4 +164,4 @@ class Intake:
         if self._lockstep:
             self._on_part(topic, message)
         else:
-            self.of_now(topic, message.header.stamp)  # only said: it counts from its arrival on
+            self.of_now(topic, message.header.stamp)  # a wrong stamp is only logged: the command counts from its arrival on

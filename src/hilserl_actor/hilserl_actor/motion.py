@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 
 FAR_RAD = 0.3
-"""An arm that holds a pose under its own weight stays well within this; one that is stopped, limp or blocked does not."""
+"""Largest distance [rad] of a joint from the pose that an arm holds: more means that it is stopped, limp or blocked."""
 
 
 def is_far(joints: np.ndarray, pose: np.ndarray) -> bool:
-    """Whether the arm, joints (J,) rad as measured, is away from a pose (J,) rad; its gripper may be closed on something."""
+    """Whether the measured joints (J,) rad are far from a pose (J,) rad; the gripper, which may hold something, is left out."""
     return float(np.abs(joints - pose)[:-1].max()) > FAR_RAD
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The phases of the control loop: each object owns what exists only in its phase. docs/episode.md shows how they follow."""
+"""The phases of the control loop: each object owns what exists only in its phase. docs/episode.md shows their order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hilserl_actor.episode import Episode
 
 
 class Phase(IntEnum):
-    """As in hilserl_interfaces/EpisodeStatus."""
+    """Phases of hilserl_interfaces/EpisodeStatus, with the same numbers."""
 
     IDLE = 0
     RESETTING = 1
@@ -25,7 +25,7 @@ class Phase(IntEnum):
 
 
 class Lack(Enum):
-    """What an arm that holds lacks, and with it when it goes on."""
+    """Reason why the arm holds; the value tells the person when it goes on."""
 
     OBSERVATION = "keep clear: when that is back the arm goes to its start by itself"
     REWARD = "keep clear: with the next reward the arm goes to its start by itself"
@@ -34,7 +34,7 @@ class Lack(Enum):
 
 @dataclass
 class Idle:
-    """Nothing has been started."""
+    """The loop has not been started."""
 
     phase = Phase.IDLE
     text: str = ""
@@ -50,7 +50,7 @@ class NoPolicy:
 
 @dataclass
 class Resetting:
-    """The world or the arm goes to its start state. why: it cannot yet, '' while nothing is known to hinder it."""
+    """The world or the arm goes to its start state. why: what hinders it, '' while nothing is known to."""
 
     why: str = ""
 
@@ -58,26 +58,26 @@ class Resetting:
 
     @property
     def text(self) -> str:
-        """What the person must do now, and what the reset waits for."""
+        """Instruction for the person, and what the reset waits for."""
         return f"keep clear: the arm goes to its start{f' as soon as it can; {self.why}' if self.why else ''}"
 
 
 @dataclass
 class AwaitingReady:
-    """After the reset: the arm holds until the person is ready. ticks_left: until it begins by itself, None: never.
+    """After the reset: the arm holds until the person is ready. ticks_left: until the episode begins by itself; None: never.
 
-    Ready is what the person says, or takes hold: a hand that has driven since before the reset has to let go first.
+    The person is ready by saying so or by taking hold. A hand that has driven since before the reset must first let go.
     """
 
     ticks_left: int | None
     ready: bool = False
-    released: bool = False  # nobody has driven in some observation since the reset
+    released: bool = False  # nobody drove in at least one observation since the reset
     note: str = ""
 
     phase = Phase.AWAITING_READY
 
     def tick(self, active: bool) -> bool:
-        """One observation has passed, in which the person drove or not; whether the episode may begin."""
+        """Count one observation and return whether the episode may begin. active: the person drove in it."""
         self.ready = self.ready or (active and self.released)
         self.released = self.released or not active
         if self.ticks_left is not None:
@@ -86,8 +86,8 @@ class AwaitingReady:
 
     @property
     def text(self) -> str:
-        """What the person must do now."""
-        begins = "" if self.ticks_left is None else f"; it begins by itself in {max(0, self.ticks_left)} ticks"
+        """Instruction for the person."""
+        begins = "" if self.ticks_left is None else f"; the episode begins by itself in {max(0, self.ticks_left)} ticks"
         return f"{self.note}put the object back, then say ready or take hold and drive{begins}"
 
 
@@ -101,31 +101,31 @@ class AwaitingPerson:
 
     @property
     def text(self) -> str:
-        """What the person must do now."""
+        """Instruction for the person."""
         return f"{self.note}take hold and drive: the demonstration begins with the first motion"
 
 
 @dataclass
 class Running:
-    """An episode runs. lacks_policy: in lockstep, the step whose policy is waited for, None when none is."""
+    """An episode runs. lacks_policy: in lockstep, the step whose policy has not come yet; None when none is missing."""
 
     episode: Episode
     lacks_policy: int | None = None
 
     @property
     def phase(self) -> Phase:
-        """Whether it acts or waits for the learner."""
+        """RUNNING while the arm acts, WAITING while the learner's policy is missing."""
         return Phase.RUNNING if self.lacks_policy is None else Phase.WAITING
 
     @property
     def text(self) -> str:
-        """What the person must do now, or what is waited for."""
+        """Instruction for the person, or what the loop waits for."""
         return self.episode.text if self.lacks_policy is None else f"waiting for the policy of step {self.lacks_policy}"
 
 
 @dataclass
 class AwaitingVerdict:
-    """Time is over and nobody has judged: the arm holds and the person is asked for so many more ticks."""
+    """Time is over and nobody has judged: the arm holds, and asks the person for a verdict for `ticks_left` more ticks."""
 
     episode: Episode
     ticks_left: int
@@ -134,13 +134,13 @@ class AwaitingVerdict:
 
     @property
     def text(self) -> str:
-        """What the person must do now."""
-        return f"time is over: say success or failure; without a word the episode is unjudged in {self.ticks_left} ticks"
+        """Instruction for the person."""
+        return f"time is over: say success or failure; the episode ends unjudged in {self.ticks_left} ticks"
 
 
 @dataclass
 class Paused:
-    """The person wants a pause. frozen: the phase that goes on afterwards, None where a new episode begins. why: what ended."""
+    """The person pauses. frozen: the phase that goes on afterwards, None where a new episode begins. why: what has happened."""
 
     frozen: AwaitingReady | AwaitingPerson | Running | AwaitingVerdict | None = None
     why: str = ""
@@ -149,7 +149,7 @@ class Paused:
 
     @property
     def text(self) -> str:
-        """What the person must do now."""
+        """Instruction for the person."""
         if self.frozen is not None:
             return "paused: say resume and the episode goes on"
         return f"paused{f', {self.why}' if self.why else ''}: say resume and a new episode begins with a reset"
@@ -157,7 +157,7 @@ class Paused:
 
 @dataclass
 class Holding:
-    """The arm holds until what it lacks is back; then a new episode begins with a reset."""
+    """The arm holds until its `lack` is over; then a new episode begins with a reset."""
 
     why: str
     lack: Lack
@@ -166,7 +166,7 @@ class Holding:
 
     @property
     def text(self) -> str:
-        """What is wrong, and when it goes on."""
+        """Reason for holding, and when the arm goes on."""
         return f"{self.why}; {self.lack.value}"
 
 

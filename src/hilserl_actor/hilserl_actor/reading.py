@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the messages of one instant say: an observation, and what the person wants."""
+"""Decode messages: those of one instant into an observation, a TeleopCommand into what the person wants."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_observation(
 
 
 def read_teleop(message: TeleopCommand, source: str, task: TaskSpec) -> Teleop:
-    """What a source of teleop wants. Raises ObservationError for an action of another size."""
+    """Decode the command of a teleop source. Raises ObservationError for an action of another size."""
     if not message.active:
         return Teleop(False)
     if len(message.action) != task.action_size:

@@ -19,7 +19,7 @@ from hilserl_ros.convert import to_ns
 RETRY_S = 5.0
 _REFUSED_S = 0.1
 _MOVES = 3
-"""An arm that has not come to its start after so many moves stays where it is: it may be jammed, and only a person can help."""
+"""After this many moves in vain the arm stays where it is: it may be jammed, and only a person can help."""
 
 
 class Resetter:
@@ -120,7 +120,7 @@ class Resetter:
         if not motion.done(elapsed_s):
             return motion.joints(elapsed_s)
         if self._joints is None:
-            self._motion = None  # where the arm is has to be known again
+            self._motion = None  # the next move needs the arm's new position
             return None
         if is_far(self._joints, self.goal):
             self._misses += 1

@@ -25,7 +25,7 @@ def world_seed(seed: int, mode: Mode, number: int) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do: demonstrations, then training steps; or evaluation episodes only."""
+    """Plan of a run: demonstrations, then training steps; or evaluation episodes only."""
 
     demonstrations: int
     training_steps: int
@@ -35,7 +35,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Counters:
-    """What has been done in a run. Counts per mode are of finished episodes and of actions."""
+    """Counts of a run so far. Counts per mode are of finished episodes and of actions."""
 
     run_id: str
     sequence: int = 0
@@ -50,7 +50,7 @@ class Counters:
     evaluation_episodes: int = 0
     evaluation_successes: int = 0
     evaluation_steps: int = 0
-    evaluation_unjudged: int = 0  # of the episodes: nobody has judged them, and they are no failures
+    evaluation_unjudged: int = 0  # evaluation episodes that nobody judged; they are no failures
 
     def next_mode(self, plan: Plan) -> Mode | None:
         """The mode of the next episode, None when the plan is fulfilled."""
@@ -70,7 +70,7 @@ class Counters:
         return world_seed(plan.seed, mode, number)
 
     def after_step(self, sequence: int, mode: Mode, acted: bool, intervention: bool) -> Counters:
-        """Counted on with one step."""
+        """The counters after one more step."""
         values = {"sequence": sequence}
         if acted:
             name = {
@@ -84,7 +84,7 @@ class Counters:
         return replace(self, **values)
 
     def summary(self, plan: Plan) -> str:
-        """One sentence for the end of the plan."""
+        """Sentence for the person at the end of the plan."""
         text = "everything asked for has been done"
         if plan.evaluation_episodes and self.evaluation_unjudged:
             text += f"; {self.evaluation_unjudged} of {self.evaluation_episodes} episodes were judged by nobody"

@@ -123,11 +123,11 @@ class ActorParameters:
 
     @property
     def longest_without_reward_s(self) -> float | None:
-        """How long a step may wait for its reward; None where it never has to: in lockstep, and where a person judges."""
+        """Longest wait [s] of a step for its reward; None where it never waits: in lockstep, and where a person judges."""
         return None if self.lockstep or self.judge == PERSON else self.reward_timeout_s
 
     def pace(self, fps: float) -> Pace:
-        """How long the loop waits for a person, in ticks."""
+        """Waiting times for a person in ticks. fps: ticks per second."""
         return Pace(
             ready_ticks=None if self.ready_after_s < 0 else round(self.ready_after_s * fps),
             wait_for_person=self.wait_for_person,

@@ -15,7 +15,7 @@ from hilserl_ros.convert import to_stamp
 
 
 def status_message(stamp: Time, loop: ControlLoop, store: PolicyStore, sender: StepSender, conflict: str = "") -> EpisodeStatus:
-    """What the actor is doing. conflict: a sentence about two sources of teleop that drive at once, '' when there are none."""
+    """Status of the actor. conflict: a sentence about two sources of teleop that drive at once, '' when there are none."""
     counters = loop.counters
     done, successes, steps = {
         Mode.DEMONSTRATION: (counters.demonstration_attempts, counters.demonstrations, counters.demonstration_steps),
@@ -49,7 +49,7 @@ def status_message(stamp: Time, loop: ControlLoop, store: PolicyStore, sender: S
 
 
 def result_message(result: Result) -> EpisodeResult:
-    """How an episode ended."""
+    """Message with the result of an episode."""
     message = EpisodeResult(
         run_id=result.run_id,
         episode=result.episode,

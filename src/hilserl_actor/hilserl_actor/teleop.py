@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of several sources drives: the first active one in a fixed order."""
+"""Choice among several teleop sources: the first active one in a fixed order drives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_SOURCE = "none"
 
 @dataclass(frozen=True)
 class Teleop:
-    """What a person wants at one instant; action (A,) in [-1, 1] when active."""
+    """A person's command at one instant; action (A,) in [-1, 1] when active."""
 
     active: bool
     action: np.ndarray | None = None
@@ -23,7 +23,7 @@ class Teleop:
 
 @dataclass(frozen=True)
 class Choice:
-    """The command that counts and its source, both None when nobody drives. conflict: a sentence that names two that drive."""
+    """The command that counts and its source, both None when nobody drives. conflict: a sentence that names two drivers."""
 
     teleop: Teleop | None = None
     source: str | None = None
@@ -31,7 +31,7 @@ class Choice:
 
 
 def choose(commands: Mapping[str, Teleop | None]) -> Choice:
-    """The command that counts among `commands`, source -> what it wants (None: nothing was heard of it)."""
+    """Choose the command that counts. commands: source -> its command, None where it sent none that can be used."""
     active = [source for source in SOURCES if (command := commands.get(source)) is not None and command.active]
     if not active:
         return Choice()
@@ -40,15 +40,15 @@ def choose(commands: Mapping[str, Teleop | None]) -> Choice:
 
 
 class NewestCommands:
-    """Real time: the newest command of each source, which counts no longer than `timeout_s` after its arrival."""
+    """Newest command of each source, for real time; a command counts for `timeout_s` after its arrival."""
 
     def __init__(self) -> None:
         self._commands: dict[str, tuple[float, Teleop | None]] = {}
 
     def put(self, source: str, teleop: Teleop | None, now_s: float) -> None:
-        """A command has arrived; None for one that cannot be used."""
+        """Take a command that arrived at `now_s`; None for one that cannot be used."""
         self._commands[source] = (now_s, teleop)
 
     def at(self, now_s: float, timeout_s: float) -> dict[str, Teleop | None]:
-        """Source -> its command, of those that are fresh at `now_s`, which is on the clock of `put` [s]."""
+        """Commands that are still fresh, source -> command. now_s: on the clock of `put` [s]."""
         return {source: teleop for source, (arrived_s, teleop) in self._commands.items() if now_s - arrived_s <= timeout_s}

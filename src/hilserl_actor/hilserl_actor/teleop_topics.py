@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topics of teleop: one in from each source, and one out for what counted."""
+"""Topics of teleop: one input from each source, and one output for the command that counted."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class TeleopTopics:
         self._receive(topic, message)
 
     def choose(self, stamp_ns: int, parts: Mapping[str, Any], timeout_s: float) -> Teleop | None:
-        """What the person wants for this observation.
+        """The person's command for this observation, None when nobody drives; publishes it once per observation.
 
-        parts: in lockstep, topic -> the message with the observation's stamp; where one is lacking, the newest of its source.
+        parts: in lockstep, topic -> the message with the observation's stamp; for a missing one the source's newest counts.
         """
         commands = self._newest.at(time.monotonic(), timeout_s if self._real_time else math.inf)
         if not self._real_time:

@@ -40,7 +40,7 @@ class Arm:
 
 
 class Policy:
-    """One whose parameters for step `due` and later are not there."""
+    """A policy whose parameters for step `due` and later are not there yet."""
 
     version = 1
 
@@ -74,7 +74,7 @@ class Rig:
         return self
 
     def observe(self, reward=None, success=False, teleop=None, again=False):
-        """One observation as the node hands it over; reward: None where none comes."""
+        """Hand over one observation as the node does. reward: None where none comes."""
         self.now += not again
         stamp_ns = self.now * TICK_NS
         if reward is not None:
@@ -336,7 +336,7 @@ def test_a_demonstrations_clock_begins_with_the_first_active_command_and_the_arm
 
 
 def test_an_arm_that_is_far_from_its_start_while_a_person_is_waited_for_holds_where_it_is():
-    """It was limp and sank: before, it leapt back as soon as it had torque again, beside the hand that puts the object back."""
+    """Before, a limp arm that had sunk leapt back once it had torque again, beside the hand that puts the object back."""
     rig = Rig(DEMONSTRATE, judge="person", ready_ticks=None)
     rig.loop.reset_done(np.full(6, 0.7))
     assert all(np.array_equal(rig.observe().joints, JOINTS) for _ in range(3))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Of several sources of teleop one counts, and two that drive at once are named."""
+"""One of several teleop sources counts, and two that drive at once are named."""
 
 import itertools
 

@@ -260,7 +260,7 @@ class _Ring:
         return sum(array.nbytes for array in arrays) // self.capacity
 
     def continued_by(self, step: Step) -> bool:
-        """Whether the newest step is of the same episode as `step`."""
+        """Whether the newest step belongs to the same episode as `step`."""
         return self._last is not None and (self._last.run_id, self._last.episode) == (step.run_id, step.episode)
 
     def add(self, step: Step, frames: np.ndarray) -> tuple[int, tuple[int, _Last] | None]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a stamp can be from this computer's present, and whether its clock was set back."""
+"""Checks whether a stamp can be from this computer's present, and whether its clock was set back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ The computers of a station, set by NTP, are milliseconds apart; a starved machin
 
 
 def foreign_stamp(name: str, stamp_ns: int, now_ns: int) -> str:
-    """One sentence about a stamp that is not from the present, '' for one that is. Both on the system clock [ns]."""
+    """Sentence about a stamp that is not from the present, '' for one that is. stamp_ns, now_ns: on the system clock."""
     off_s = (stamp_ns - now_ns) * 1e-9
     if abs(off_s) <= TOLERANCE_S:
         return ""

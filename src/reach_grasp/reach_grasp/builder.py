@@ -72,7 +72,7 @@ class Builder:
         ]
 
     def _simulation(self) -> dict[str, Any]:
-        """What the simulation does as the system needs it: its pace, whom it waits for, whether it judges."""
+        """Parameters of the simulation for this system: its pace, whom it waits for, whether it judges."""
         attended, pace = self.system not in _UNATTENDED, self.values.get("real_time_factor")
         if pace is None:
             pace = 0.0 if attended and not self.roles.devices else 1.0

@@ -37,7 +37,7 @@ def in_radians(states: np.ndarray, task: TaskSpec, units: str) -> np.ndarray:
 
 
 def _parts(task: TaskSpec) -> dict[str, slice]:
-    """Where each part of the state stands."""
+    """Slice of the state vector for each part, by the part's name."""
     ends = np.cumsum([STATE_PARTS[part] or len(task.joints) for part in task.state])
     return {part: slice(start, end) for part, start, end in zip(task.state, [0, *ends[:-1]], ends, strict=True)}
 

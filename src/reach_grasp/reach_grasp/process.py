@@ -115,7 +115,7 @@ class _Outlet:
             self.on_closed()
 
     def flush(self) -> None:
-        """Nothing is ever kept back but an unfinished line."""
+        """Do nothing: only an unfinished line is ever kept back."""
 
 
 class _Nodes(Manager):

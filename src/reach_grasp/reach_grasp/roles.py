@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who drives, whose keys count and who judges in a system; what cannot work is refused by name."""
+"""Decides who drives, whose keys count and who judges in a system; refuses by name what cannot work."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ NONE = "none"
 KEYS = ("gamepad", "keyboard")
 """Devices whose keys say ready, success, failure and stop."""
 DEVICES = ("leader", *KEYS)
-"""What a person drives with."""
+"""Devices with which a person drives."""
 SOURCES = ("operator", *DEVICES)
-"""Who may drive: each publishes on `teleop/<source>`."""
+"""Sources that may drive: each publishes on `teleop/<source>`."""
 JUDGES = ("person", "classifier", "simulation")
 _WITH_KEYS = "add --events keyboard or --events gamepad"
 
 
 @dataclass(frozen=True)
 class Roles:
-    """teleop: the source that drives, or none. events: the device whose keys count beside it, or none. judge: of JUDGES."""
+    """teleop: the source that drives, or none. events: the device whose keys count too, or none. judge: one of JUDGES."""
 
     simulated: bool
     teleop: str
@@ -31,7 +31,7 @@ class Roles:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Sources whose word the actor waits for."""
+        """Teleop sources that the actor listens to."""
         return () if self.teleop == NONE else (self.teleop,)
 
     @property
@@ -41,12 +41,12 @@ class Roles:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Those of them that have keys."""
+        """The person's devices that have keys."""
         return tuple(name for name in self.devices if name in KEYS)
 
     @property
     def scripted_judge(self) -> bool:
-        """Whether the simulation's scripted person says success and failure: nobody else is there to do so."""
+        """Whether the simulation's scripted person says success and failure, because nobody else is there to do so."""
         return self.simulated and self.judge == "person" and not self.devices
 
     @property
@@ -69,18 +69,18 @@ def roles_of(values: Mapping[str, Any]) -> Roles:
         _check_station(values, roles)
     if "judge" in values and roles.judge == "person" and not (roles.keys or roles.scripted_judge):
         raise CommandError(
-            f"the person judges, and has no key to say success or failure with; {_WITH_KEYS}, or name a --classifier"
+            f"the person judges, but has no key to say success or failure; {_WITH_KEYS}, or name a --classifier"
         )
     return roles
 
 
 def _judge(values: Mapping[str, Any]) -> str:
-    """Who judges. Raises CommandError when that one is not there."""
+    """Choose the judge. Raises CommandError when the judge that was asked for is not there."""
     simulated, classifier, judge = values["sim"], values.get("classifier", ""), values.get("judge", "auto")
     if judge == "auto":
         return "classifier" if classifier else "simulation" if simulated else "person"
     if judge == "classifier" and not classifier:
-        raise CommandError("judge is classifier, and there is none; name its folder with --classifier")
+        raise CommandError("judge is classifier, but no classifier is named; name its folder with --classifier")
     if judge == "simulation" and not simulated:
         raise CommandError("judge is simulation, which a real arm does not have; choose person, or name a --classifier")
     if judge == "simulation" and classifier:
@@ -92,7 +92,7 @@ def _check_station(values: Mapping[str, Any], roles: Roles) -> None:
     """Raise CommandError for an argument that only a simulation heeds."""
     if roles.teleop == "operator":
         raise CommandError(
-            "teleop is operator, who is only in the simulation; at a real arm choose leader, gamepad or keyboard"
+            "teleop is operator, the scripted person of the simulation; at a real arm choose leader, gamepad or keyboard"
         )
     if values.get("driver", NONE) != NONE:
         raise CommandError(f"driver is {values['driver']}, which is for the simulated arm; leave it out with sim false")
@@ -104,7 +104,7 @@ def check_ready(roles: Roles, ready_after_s: float) -> None:
     """Raise CommandError when the actor would wait for ever for a person to be ready. ready_after_s: the actor's parameter."""
     if ready_after_s < 0.0 and not (roles.devices or roles.operator):
         raise CommandError(
-            f"the arm waits for a person who is ready, and nobody can say so; {_WITH_KEYS}, or set the actor's ready_after_s "
+            f"the arm waits until a person says ready, but no key can say so; {_WITH_KEYS}, or set the actor's ready_after_s "
             "to seconds in a file that you name with --config"
         )
 
@@ -113,6 +113,6 @@ def check_demonstrator(roles: Roles, wanted: int) -> None:
     """Raise CommandError when nobody shows the demonstrations that are still wanted."""
     if wanted > 0 and roles.teleop == NONE:
         raise CommandError(
-            f"{wanted} demonstrations are still to be taken, and with teleop none nobody drives; choose another teleop, or "
+            f"{wanted} demonstrations are still missing, but with teleop none nobody drives; choose another teleop, or "
             "train with --demonstrations 0"
         )

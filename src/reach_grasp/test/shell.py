@@ -69,7 +69,7 @@ class Terminal:
 
     @property
     def said(self) -> str:
-        """What was printed since something was typed."""
+        """Text printed since the last input was typed."""
         return self.text[self._mark :]
 
     def type(self, text: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user may write, and the one sentence that answers what is wrong, before any node starts."""
+"""Arguments that a user may write, and the one sentence that answers a wrong one before any node starts."""
 
 from __future__ import annotations
 

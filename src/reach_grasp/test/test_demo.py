@@ -159,7 +159,7 @@ def test_eval_ends_by_itself_with_its_result(fake_system, tmp_path, capfd, monke
 
 
 def test_an_evaluation_that_nobody_judged_names_no_percentage(fake_system, tmp_path, capfd, monkeypatch):
-    """It gave "0 of 3 = 0 %" and exit status 0."""
+    """Before, the evaluation printed "0 of 3 = 0 %" and ended with exit status 0."""
     assert evaluate(monkeypatch, tmp_path, "judge:=person") == 1
     last = capfd.readouterr().out.splitlines()[-1]
     assert last.startswith("no result: nobody judged any of the 12 episodes; say success or failure by key") and "%" not in last

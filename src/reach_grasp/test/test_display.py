@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the terminal shows of a system, and what a system that is stopped says."""
+"""The display of a system in the terminal, and the last words of a system that is stopped."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_what_the_person_must_do(clock, phase, text, turn, task):
 @pytest.mark.parametrize(
     ("status", "more", "reason"),
     [
-        (None, "", "the first word of the actor"),
+        (None, "", "the first status of the actor"),
         (EpisodeStatus(phase=EpisodeStatus.WAITING, text="waiting for the first policy"), "", "the first policy"),
         (EpisodeStatus(phase=EpisodeStatus.IDLE), "", "the recorder"),
         (EpisodeStatus(phase=EpisodeStatus.AWAITING_READY, text="press F5"), "", "you: press F5"),

@@ -35,7 +35,7 @@ SYSTEM = {"sudo"}  # not in every container
 
 
 def commands(finding: Finding) -> list[str]:
-    """What stands in quotes in a cure; names of arms and hosts in the text are quoted too."""
+    """Commands that a cure quotes. Names of arms and hosts are quoted too, but have no space."""
     return [found for found in COMMAND.findall(finding.cure) if " " in found]
 
 

@@ -28,7 +28,7 @@ class Result:
 
 
 def test_an_episode_of_an_evaluation_that_nobody_judged_is_no_failure():
-    """It was one: an evaluation without a judge gave 0 of 3 = 0 %."""
+    """Before, it counted as a failure: an evaluation without a judge gave 0 of 3 = 0 %."""
     tracker = EpisodeTracker()
     results = [
         Result(success=True, judge="person", end=0, ticks=9),

@@ -31,7 +31,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 
 def documented() -> list[list[str]]:
-    """What the safety page has a person type, one list of words for each line."""
+    """Commands that the safety page tells a person to type, one list of words for each line."""
     blocks = re.findall(r"```bash\n(.*?)```", SAFETY, re.DOTALL)
     return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
 

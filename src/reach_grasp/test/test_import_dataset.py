@@ -116,7 +116,7 @@ def test_a_dataset_v21_is_taken_too(tmp_path):
 
 
 def lerobot_states(count):
-    """As LeRobot records: degrees, the gripper from 0 to 100, a pose whose angles mean something else."""
+    """States (count, S) as LeRobot records them: degrees, the gripper from 0 to 100, pose angles of another convention."""
     joints = np.array([10.0, -90.0, 80.0, 40.0, 90.0, 50.0], np.float32)
     return np.tile(np.concatenate([joints, joints / 10, np.full(6, 7.0, np.float32)]), (count, 1))
 

@@ -133,7 +133,7 @@ def prepare(folder: Path, left_out: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def road(recorded, tmp_path_factory) -> tuple[Path, str]:
-    """Where the commands ran on the dataset v2.1, and what they printed."""
+    """Folder in which the commands ran on the dataset v2.1, and the text that they printed."""
     folder = tmp_path_factory.mktemp("road")
     as_v21(recorded, folder / "datasets/original")
     return folder, prepare(folder)
@@ -145,7 +145,7 @@ def demonstrations(folder: Path) -> list[Step]:
 
 
 def check_said(said: str) -> None:
-    """What the page promises of the original's dataset."""
+    """Check the figures that the page promises for the original's dataset."""
     assert "15 episodes, 1296 frames, 522 of them success" in said
     assert "datasets/original-128 is consistent" in said
     assert "15 demonstrations" in said and "0 episodes without success left out" in said

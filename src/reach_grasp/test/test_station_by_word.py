@@ -79,7 +79,7 @@ class Person(Rig):
         self.pressed = ""
 
     def show(self, verdict: str) -> EpisodeResult:
-        """One demonstration: ready, drive for a while, say what it was."""
+        """Give one demonstration: say ready, drive for a while, then give the verdict."""
         count = len(self.results)
         self.until(lambda: self.status.phase == EpisodeStatus.AWAITING_READY, "the arm to wait until the person is ready")
         self.press("ready", lambda: self.status.phase == EpisodeStatus.AWAITING_PERSON, "the arm to wait for the first motion")

@@ -54,7 +54,7 @@ TWIN += " --set arm.hand_velocity_rad_s=12 --set wrist.fps=10"
 
 
 def sections(page: Path, begin: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Each step or chapter of a page that has commands: its text, and its commands as printed."""
+    """Steps or chapters of a page that have commands: the text of each, and its commands as printed."""
     text = page.read_text()
     text = text[text.index(begin) :]
     for section in re.split(r"\n(?=\d+\. \*\*|## )", text):
@@ -159,7 +159,7 @@ class Walker:
 
 
 def _apart(joints: Mapping[str, Mapping[str, float]]) -> float:
-    """How far the leader is from the follower, in the joint where they differ most [rad]."""
+    """Largest difference [rad] between leader and follower in any joint."""
     return max(abs(angle - joints["follower"][joint]) for joint, angle in joints["leader"].items())
 
 

@@ -161,7 +161,7 @@ def test_who_judges(tmp_path):
 
 
 def test_the_scripted_person_judges_where_no_other_person_does(tmp_path):
-    """And the simulation, which knows, keeps it to itself; the recorder does not wait for a reward that nobody publishes."""
+    """The simulation then publishes no reward, and the recorder does not wait for one."""
     specs = {spec.name: spec for spec in nodes_of("record", {"judge": "person"})}
     assert specs["operator"].parameters["judges"] is True and specs["sim"].parameters["publish_reward"] is False
     assert specs["recorder"].parameters["required"] == ["wrist/camera_info", "teleop", "truth"]
@@ -175,7 +175,7 @@ def test_the_scripted_person_judges_where_no_other_person_does(tmp_path):
 
 
 def test_an_evaluation_starts_the_classifier_that_judges(tmp_path):
-    """At a real arm it started neither classifier nor keys, and every episode was a failure."""
+    """Before, at a real arm, an evaluation started neither classifier nor keys, and every episode was a failure."""
     given = {"checkpoint": str(tmp_path), "classifier": str(tmp_path), "events": "gamepad", "sim": "false"}
     assert names("eval", **given) == ["follower", "wrist_camera", "gamepad", "reward_classifier", "actor"]
     assert names("eval", **given | {"sim": "true", "events": "none"}) == ["sim", "reward_classifier", "actor"]
@@ -187,18 +187,18 @@ STATION = {"sim": "false"}
 @pytest.mark.parametrize(
     ("system", "given", "sentence"),
     [
-        ("record", STATION | {"teleop": "operator"}, "teleop is operator, who is only in the simulation; at a real arm choose"),
+        ("record", STATION | {"teleop": "operator"}, "teleop is operator, the scripted person of the simulation; at a real"),
         ("train", STATION | {"driver": "bus", "events": "keyboard"}, "driver is bus, which is for the simulated arm"),
         ("train", STATION | {"real_time_factor": "1.0", "events": "keyboard"}, "real_time_factor is the pace of a simulation"),
-        ("record", STATION, "the person judges, and has no key to say success or failure with; add --events keyboard"),
-        ("eval", STATION, "the person judges, and has no key to say success or failure with; add --events keyboard"),
-        ("record", {"teleop": "leader", "judge": "person"}, "the person judges, and has no key"),
-        ("train", {"judge": "classifier"}, "judge is classifier, and there is none; name its folder with --classifier"),
+        ("record", STATION, "the person judges, but has no key to say success or failure; add --events keyboard"),
+        ("eval", STATION, "the person judges, but has no key to say success or failure; add --events keyboard"),
+        ("record", {"teleop": "leader", "judge": "person"}, "the person judges, but has no key"),
+        ("train", {"judge": "classifier"}, "judge is classifier, but no classifier is named; name its folder"),
         ("train", STATION | {"judge": "simulation"}, "judge is simulation, which a real arm does not have"),
         ("train", {"judge": "simulation", "classifier": "{folder}"}, "so the classifier would not count; leave out"),
-        ("record", {"teleop": "none"}, "20 demonstrations are still to be taken, and with teleop none nobody drives"),
-        ("robot", STATION | {"teleop": "none", "events": "keyboard"}, "20 demonstrations are still to be taken"),
-        ("eval", STATION | {"classifier": "{folder}"}, "the arm waits for a person who is ready, and nobody can say so; add"),
+        ("record", {"teleop": "none"}, "20 demonstrations are still missing, but with teleop none nobody drives"),
+        ("robot", STATION | {"teleop": "none", "events": "keyboard"}, "20 demonstrations are still missing"),
+        ("eval", STATION | {"classifier": "{folder}"}, "the arm waits until a person says ready, but no key can say so; add"),
         ("teleop", {"teleop": "operator"}, "teleop is 'operator', allowed is one of auto, leader"),
     ],
 )

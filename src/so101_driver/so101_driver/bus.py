@@ -153,7 +153,7 @@ class Bus:
         self.close()
 
     def ping(self, servo: int) -> bool:
-        """Whether a servo answers: with its id, since an echo of Feetech's ping could pass for an answer to it."""
+        """Whether a servo answers. Asks for its id, because an echo of Feetech's ping could pass for the answer."""
         found = register("ID")
         return servo in self._ask([servo], self._frame(servo, _READ, found.address, found.size), found.size)
 
@@ -289,7 +289,7 @@ class Bus:
         if answers.echoed:
             self.echoes = True
         elif self.echoes is None and answers.found and (sent[2] not in servos or sent[3] != size + 2):
-            self.echoes = False  # this question could not pass for an answer to it, and did not come back
+            self.echoes = False  # no echo came back; an echo of this question could not pass for an answer
         return answers.found
 
     def _free(self) -> None:

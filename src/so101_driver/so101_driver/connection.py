@@ -99,7 +99,7 @@ class Connection:
         return cycle.fresh
 
     def take(self, cycle: Cycle) -> None:
-        """What was read, once every joint has been."""
+        """Take the samples of a cycle once every joint has been read."""
         samples = cycle.samples
         if len(samples) < len(self.limits.servos):
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the person wants, out of what is pressed: an action in the policy's action space, and one word for each press."""
+"""Turns pressed controls into what the person wants: an action in the policy's space, and one event for each press."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _Faults = Counter[tuple[int, Fault]]
 def statuses(
     name: str, follower: Follower | None, pace: Pace, active: bool, estop: str | None = None
 ) -> list[DiagnosticStatus]:
-    """One status of the follower and its bus, and one of each servo that has been heard. estop: why a person stopped it."""
+    """Status of the follower and its bus, and of each servo that has been heard. estop: why a person stopped the arm."""
     latched = f", stopped: {estop}" if estop else ""
     if follower is None:
         return [DiagnosticStatus(name=f"{name}: arm", level=DiagnosticStatus.STALE, message=f"not configured{latched}")]

@@ -13,13 +13,13 @@ from so101_driver.errors import CalibrationError, SafetyError
 
 CLEAR_COMMAND = "reach-grasp estop --clear"
 _CLEAR = "clear"
-_MOST_BYTES = 1000  # of a reason that is read again
+_MOST_BYTES = 1000  # longest reason that is read back from the file
 
 
 def stop_file(given: str, calibration: str) -> Path:
-    """Where the stop of an arm is kept, if no file is given: by the path of its calibration, which each arm has of its own.
+    """File that keeps an arm's stop: `given`, else one named after the path of its calibration, which each arm has of its own.
 
-    A name alone would not do: the twin's arm in a rehearsal may be called as the real one, and is calibrated in another folder.
+    The name alone does not do: a twin's arm in a rehearsal may have the real arm's name, but is calibrated in another folder.
     """
     if given:
         return Path(given).expanduser()
@@ -44,7 +44,7 @@ class EmergencyStop:
             self.reason = self._read(file)
 
     def stop(self, reason: str) -> None:
-        """Latch. Raises SafetyError when the file could not be written; the stop holds nevertheless, but not over a restart."""
+        """Latch. Raises SafetyError when the file cannot be written: the stop then holds, but not over a restart."""
         if self.reason is None:
             self.reason, self._kept = f"{reason}, {time.strftime('%Y-%m-%d %H:%M:%S')}", False
         if not self._kept:
@@ -61,9 +61,9 @@ class EmergencyStop:
         self.reason, self._kept = None, True
 
     def check(self) -> None:
-        """Raises SafetyError, with the cure, while it is latched."""
+        """Raise SafetyError, with the cure, while the stop is latched."""
         if self.reason is not None:
-            raise SafetyError(f"{self.reason}; when nobody is in the arm's reach, '{CLEAR_COMMAND}' goes on")
+            raise SafetyError(f"{self.reason}; when nobody is in the arm's reach, '{CLEAR_COMMAND}' ends the stop")
 
     def _read(self, file: Path) -> str | None:
         try:
@@ -72,11 +72,11 @@ class EmergencyStop:
                 return None
             if not file.is_file():
                 raise OSError(0, "it is no file")
-            with file.open("r+b") as stream:  # one that could not be written could not keep the next stop
+            with file.open("r+b") as stream:  # a file that cannot be written cannot keep the next stop
                 said = stream.read(_MOST_BYTES).decode(errors="replace").strip()
         except (OSError, CalibrationError) as error:
             why = getattr(error, "strerror", None) or error
-            return f"whether the arm was stopped before cannot be kept in {file} ({why}), so it counts as stopped"
+            return f"{file} cannot keep whether the arm is stopped ({why}), so the arm counts as stopped"
         return None if said == _CLEAR else said or "an emergency stop before this start"
 
     def _write(self, reason: str) -> None:

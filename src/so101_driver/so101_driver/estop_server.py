@@ -14,7 +14,7 @@ from hilserl_ros import qos
 from so101_driver.errors import DriverError
 from so101_driver.estop import CLEAR_COMMAND, EmergencyStop
 
-_GOES_ON = f"'{CLEAR_COMMAND}' goes on"
+_GOES_ON = f"'{CLEAR_COMMAND}' ends the stop"
 
 
 class EstopServer:

@@ -24,7 +24,7 @@ _TRIGGER = evdev.AbsInfo(0, 0, 255, 0, 0, 0)
 
 
 def is_stream(path: str) -> bool:
-    """Whether a path is a socket or a pipe; False where there is nothing, too."""
+    """Whether a path is a socket or a pipe; False also where nothing exists."""
     try:
         mode = Path(path).stat().st_mode
     except OSError:
@@ -48,7 +48,7 @@ class EventStream:
         if stat.S_ISFIFO(Path(path).stat().st_mode):
             return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with socket.socket(socket.AF_UNIX) as found:
-            found.setblocking(False)  # a sender that takes nobody in must not hold up whoever reads
+            found.setblocking(False)  # a sender that accepts no connection must not block the reader
             found.connect(path)
             return found.detach()
 
@@ -67,16 +67,16 @@ class EventStream:
         return self._controls
 
     def absinfo(self, code: int) -> evdev.AbsInfo:
-        """Where an axis rests, and its range."""
+        """Rest position and range of an axis."""
         return _TRIGGER if code in self._triggers else _STICK
 
     def active_keys(self) -> list[int]:
-        """None: what was pressed before is not known."""
+        """Return no keys: what was pressed before is not known."""
         return []
 
     def grab(self) -> None:
-        """Nobody else gets what this reader gets."""
+        """Do nothing: no other reader gets this reader's events."""
 
     def close(self) -> None:
-        """Give it back."""
+        """Do nothing: `grab` took nothing."""
         os.close(self._fd)

@@ -40,7 +40,7 @@ class GamepadNode(BaseNode[GamepadParameters]):
         self._controls = Controls(mapping, params.debounce_s)
         self._robot: tuple[np.ndarray, Time] | None = None  # joints (J,) rad and their stamp
         self._answered: Time | None = None
-        self._answer = TeleopCommand()  # lockstep: the newest, which is sent again when its observation is repeated
+        self._answer = TeleopCommand()  # lockstep: the newest answer, sent again when its observation is repeated
         self._active = False
         self._said: str | None = ""
         self._due_s = 0.0
@@ -73,7 +73,7 @@ class GamepadNode(BaseNode[GamepadParameters]):
 
     @property
     def _in_turn(self) -> bool:
-        """Whether `teleop` is the answer to an observation, not to the clock."""
+        """Whether `teleop` answers each observation, instead of going by the clock."""
         return self.params.lockstep and self.params.mode == "teleop"
 
     def _cycle(self) -> None:
@@ -113,7 +113,7 @@ class GamepadNode(BaseNode[GamepadParameters]):
         if self._estop.get_subscription_count():
             self.get_logger().warning("emergency stop")
         else:
-            self.get_logger().error("emergency stop, and no driver hears it: use the switch of the arm's supply")
+            self.get_logger().error("emergency stop, but no driver hears it: use the switch of the arm's supply")
 
     def _publish_teleop(self, active: bool, joints: np.ndarray, stamp: Time) -> None:
         self._answer = TeleopCommand(active=active)
@@ -144,7 +144,7 @@ class GamepadNode(BaseNode[GamepadParameters]):
             self.get_logger().error(f"joint_states lacks joints: {positions}; it is ignored", throttle_duration_sec=5.0)
 
     def _answer_observation(self, joints: np.ndarray, stamp: Time) -> None:
-        """Lockstep: every observation has one answer, which is repeated with it."""
+        """Answer every observation once, in lockstep; a repeated observation gets the same answer again."""
         if stamp == self._answer.header.stamp:
             self._teleop.publish(self._answer)
         else:

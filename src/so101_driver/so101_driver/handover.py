@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who drives: the leader follows the robot, or the person moves it freely. Torque is on only while it follows.
+"""Decides who drives: the leader follows the robot, or the person moves the leader freely. It has torque only to follow.
 
-A hand is a grip only once the leader has come to where the robot is. So nobody drives by accident who still holds it when an
-episode is reset or the node starts, and the robot never has to leap to a leader that is elsewhere.
+A hand takes over only once the leader has come to where the robot is. So a person who still holds the leader when an episode
+is reset or the node starts does not drive by accident, and the robot never has to leap to a leader that is elsewhere.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from hilserl_core.fields import described, tidy
 from so101_driver.errors import SafetyError
 from so101_driver.turns import PAST_SEAM
 
-HELD = "a hand holds it; let go, and take hold of it when it is where the robot is"
-_YIELD_S = 1.0  # for so long it gives way to a hand that is no grip
+HELD = "a hand holds it; let go, and take hold again when the leader is where the robot is"
+_YIELD_S = 1.0  # how long it gives way to a hand that may not drive yet
 _LONGEST_S = 0.1  # a longer pause between two cycles counts as this one
 
 
@@ -58,9 +58,9 @@ class HandoverConfig:
 
 @dataclass(frozen=True)
 class Sight:
-    """What is known in one cycle. leader: (J,) rad, measured leader_age_s ago. robot: (J,) rad, None before it was heard.
+    """Inputs of one cycle. leader: (J,) rad, measured leader_age_s ago. robot: (J,) rad, None before it was heard.
 
-    astray: joints of the leader that its servos cannot take to the robot, since they stand past the seam of their encoders.
+    astray: leader joints past the seam of their encoders, from where their servos cannot take them to the robot.
     """
 
     leader: np.ndarray
@@ -71,7 +71,7 @@ class Sight:
 
 
 class Handover:
-    """Called once per cycle. It begins limp, and follows as soon as it can.
+    """State machine of the leader; call it once per cycle. The leader begins limp, and follows as soon as it can.
 
     reason: why it is limp, or not yet to be taken hold of; empty otherwise. resetting: whether an episode is reset; while it is
     set no hand is a grip.
@@ -87,8 +87,8 @@ class Handover:
         self._goal = np.zeros_like(lower)
         self._last_s: float | None = None
         self._off_s: float | None = None  # since when a joint has been away from its goal
-        self._arrived = self._yielded = False  # it has come to the robot since it follows; a hand kept it from that
-        self._before: np.ndarray | None = None  # its joints in the cycle before
+        self._arrived = self._yielded = False  # the leader has reached the robot; a hand kept it from that
+        self._before: np.ndarray | None = None  # the leader's joints in the cycle before
         self._anchor, self._still_s, self._moved = self._goal, 0.0, False
         self._barred_s, self._failure = -math.inf, ""
 
@@ -150,7 +150,7 @@ class Handover:
         self._goal = leader.copy()
 
     def _feel(self, now_s: float, leader: np.ndarray) -> None:
-        """A hand: the person drives, or has not let go yet since it was to follow."""
+        """Act on a hand: the person drives, or has not let go yet since the leader was told to follow."""
         if self._arrived:
             self._let_drive(now_s, leader, moved=True)
         else:
@@ -163,9 +163,9 @@ class Handover:
         self._anchor, self._still_s, self._moved = leader, now_s, moved
 
     def _held(self, now_s: float, leader: np.ndarray) -> bool:
-        """Whether a hand has kept a joint away from the goal of the cycle before for long enough.
+        """Whether a hand has, for long enough, kept a joint away from the goal of the previous cycle.
 
-        Where that lies beyond the limits, the servo pulls to the limit, and anything in between is on its way.
+        Where that goal lies beyond the limits, the servo pulls to the limit; a joint in between is still on its way.
         """
         inside = np.clip(self._goal, self._lower, self._upper)
         on_its_way = np.clip(leader, np.minimum(self._goal, inside), np.maximum(self._goal, inside))

@@ -19,7 +19,7 @@ from so101_driver.event_stream import EventStream, is_stream
 from so101_driver.mapping import Mapping, terms
 
 _RETRY_S = 1.0
-_MOST_READS = 64  # of a poll: a sender that never stops must not keep the node from everything else
+_MOST_READS = 64  # per poll: a sender that never stops must not block the node
 _FOLDER = Path("/dev/input")
 _DENIED = "may not be opened by this user: sudo usermod -aG input $USER, and log in again"
 _CODES = {name: code for name, code in ecodes.ecodes.items() if name.startswith(("ABS_", "BTN_", "KEY_"))}

@@ -65,7 +65,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
         self._episode: tuple[str, int] | None = None
         self._resetting = False
         self._said = ""
-        self._said_s = self._due_s = 0.0  # when `teleop/leader` was published last, and is to be next
+        self._said_s = self._due_s = 0.0  # when `teleop/leader` was last published, and when it is due next
         self._joints = self.create_publisher(JointState, "leader/joint_states", qos.recorded(qos.JOINT_STATES))
         self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
         if self.params.mode == "mirror":
@@ -145,7 +145,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
             self._command.publish(joint_command(robot.stamp, joints, 1.0 / self.params.rate_hz))
 
     def _command_of(self, report: Report | None, robot: _Heard) -> TeleopCommand:
-        """What answers an observation: inactive where no person drives, or no leader is there."""
+        """Build the answer to an observation: inactive where no person drives, or no leader is there."""
         message = TeleopCommand()
         message.header.stamp = robot.stamp
         if report is not None and report.state is State.FREE:
@@ -155,7 +155,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
         return message
 
     def _is_recent(self, commanded: _Heard | None, robot: _Heard) -> bool:
-        """Whether the robot's target still is where it was told to go; in lockstep by the simulation's time."""
+        """Whether the robot's last command is still recent; in lockstep by the simulation's time."""
         if commanded is None:
             return False
         age_s = time.monotonic() - commanded.come_s
@@ -191,7 +191,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
             self._teleop.publish(self._answer)
 
     def _on_command(self, message: JointTrajectory) -> None:
-        """Where the robot's target is now. The next answer comes half a tick later: before the actor's next tick."""
+        """Take the robot's new target. The next answer is due half a tick later, before the actor's next tick."""
         positions = dict(zip(message.joint_names, message.points[-1].positions if message.points else (), strict=False))
         self._commanded = self._hear(positions, message.header.stamp, "joint_command") or self._commanded
         self._due_s = min(time.monotonic() + 0.5 * self.task.tick_s, self._said_s + 1.5 * self.task.tick_s)
@@ -204,7 +204,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
         return None
 
     def _on_episode(self, message: EpisodeStatus) -> None:
-        """An episode begins: the leader goes where the robot goes, and a hand that still holds it drives nothing."""
+        """Begin an episode: the leader goes where the robot goes, and a hand that still holds it drives nothing."""
         episode = (message.run_id, message.episode)
         self._resetting = message.phase == EpisodeStatus.RESETTING
         begins = self._resetting or self._episode not in (None, episode)

@@ -16,7 +16,7 @@ EVENTS = ("success", "failure", "rerecord", "stop", "pause", "resume", "ready")
 ESTOP = "estop"
 """The press that stops the arm."""
 PRESSES = (*EVENTS, ESTOP)
-"""What counts once for each press."""
+"""Controls that count once for each press."""
 
 
 class Term(NamedTuple):

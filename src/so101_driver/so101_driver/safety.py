@@ -46,7 +46,7 @@ class Safety:
         return self.estop.reason or self._stopped
 
     def stop(self, reason: str) -> None:
-        """In the next cycle the arm is told to stay where it is, after that nothing is written until `reset`."""
+        """Stop: the next cycle tells the arm to stay where it is; after that nothing is written until `reset`."""
         if self._stopped is None:
             self._stopped = reason
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where joints are, also past the seam of their encoders, which count one turn and then begin again."""
+"""Tracks joint angles past the seam of their encoders, which count one turn and then begin again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from so101_driver.limits import Limits
 
 PAST_SEAM = "was turned past the end of its encoder; let it go and turn it back by hand"
 _GAP_S = 0.25  # a hand does not turn a joint half round in less
-_SLACK_RAD = 0.1  # so far outside its limits a joint may stand
-_SEAM_RAD = 0.5  # so near to the seam, and outside, nobody knows on which side of it a joint stands
+_SLACK_RAD = 0.1  # how far outside its limits a joint may stand
+_SEAM_RAD = 0.5  # this near to the seam, outside the limits, the side on which a joint stands is unknown
 
 
 class Turns:
@@ -30,7 +30,7 @@ class Turns:
         self._placed = np.zeros(len(limits.joints), bool)
 
     def forget(self) -> None:
-        """The joints were put elsewhere: the next readings begin anew."""
+        """Forget all turns, because the joints were put elsewhere: the next readings begin anew."""
         self._times_s[:] = -np.inf
 
     def follow(self, readings: np.ndarray, times_s: np.ndarray) -> np.ndarray:

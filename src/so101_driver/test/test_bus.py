@@ -183,7 +183,7 @@ def test_a_status_of_a_servo_does_not_make_its_answer_wrong(bus, emulator):
 
 
 def test_an_adapter_that_hears_its_own_sender_is_read_correctly(bus, emulator):
-    """It echoes: whatever is sent comes back before the answer (what a half-duplex adapter does whose receiver is left on)."""
+    """The adapter echoes: every byte sent comes back before the answer, as when a half-duplex receiver is left on."""
     emulator.faults.change(echo=1)
     assert bus.read(1, "Model_Number") == 777 and bus.read(1, "Homing_Offset") == 0 and bus.echoes
     bus.write(3, "Homing_Offset", -77)

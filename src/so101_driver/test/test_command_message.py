@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a joint command's bytes are taken for."""
+"""Decoding of a joint command's bytes."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_what_ill_servos_say_is_no_ground_to_calibrate_on(look, emulator, model)
     emulator.servo(3).memory.put(9, 17)
     emulator.servo(5).memory.put(3, model, 2)
     cure = look()["follower calibration"].cure
-    assert "'reach-grasp calibrate follower --port" in cure if model == 777 else cure == "mend what is said above first"
+    assert "'reach-grasp calibrate follower --port" in cure if model == 777 else cure == "mend the problems above first"
 
 
 def test_an_arm_that_is_unplugged_meanwhile(look, emulator):

@@ -26,7 +26,7 @@ def test_a_stop_is_kept_until_it_is_cleared(tmp_path: Path) -> None:
     latch.stop("another person")
     again = EmergencyStop(file)
     assert again.reason == latch.reason and again.reason.startswith("a person, 20")
-    with pytest.raises(SafetyError, match=r"a person.*'reach-grasp estop --clear' goes on"):
+    with pytest.raises(SafetyError, match=r"a person.*'reach-grasp estop --clear' ends the stop"):
         again.check()
     again.clear()
     assert EmergencyStop(file).reason is None

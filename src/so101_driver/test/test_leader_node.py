@@ -162,7 +162,7 @@ def test_it_follows_is_taken_over_drives_and_follows_again_after_a_reset(station
 
 
 def test_in_lockstep_every_observation_is_answered_once_and_a_repeated_one_again(station):
-    """As the actor and the simulation behind it wait for it; before the leader is there its answers are inactive."""
+    """The actor, and the simulation behind it, wait for the answers; before the leader is there they are inactive."""
     heard, station.lockstep = station.answers, True
     station.emulator.unplug()
     station.start("lockstep:=true")

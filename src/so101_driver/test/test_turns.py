@@ -26,7 +26,7 @@ def limits(calibration: dict[str, MotorCalibration]) -> Limits:
 
 
 def readings(limits: Limits, wrist: float) -> np.ndarray:
-    """Of an arm in its middle with the wrist's encoder at these counts, which begin again after 4095."""
+    """Readings (J,) rad of an arm in its middle, the wrist's encoder at `wrist` counts, which begin again after 4095."""
     return limits.to_rad(dict.fromkeys(limits.servos, 2047) | {limits.servos[WRIST]: wrist % 4096})
 
 
@@ -78,7 +78,7 @@ def test_a_joint_with_stops_that_reads_over_the_seam_is_where_it_is(calibration)
 
 @pytest.mark.parametrize("way", [1, -1])
 def test_a_stream_of_commands_over_the_seam_leaves_the_follower_at_its_limit(limits, way):
-    """As one would send them that reads an encoder's one turn."""
+    """The commands come from a sender that reads one turn of an encoder only."""
     safety, now_s = Safety(limits), 0.0
     begin = 2047 + way * 1500
     at = readings(limits, begin)

@@ -157,7 +157,7 @@ class AtTwin:
 
 @pytest.mark.parametrize("arm", ["follower", "leader"])
 def test_an_arm_of_the_twin_can_be_calibrated_by_hand(tmp_path, arm):
-    """By the file that comes of it the driver reads the joints where they truly are."""
+    """With the resulting calibration file the driver reads the joints where they truly are."""
     twin = Twin(tmp_path, parse_settings(["arm.hand_velocity_rad_s=15"], seed=6))
     twin.plug_in()
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is true in the twin's world, for measurements, and what a person sees of it, for the scripted hand alone."""
+"""Publishes the truth of the twin's world for measurements, and a person's view of it for the scripted hand alone."""
 
 from __future__ import annotations
 

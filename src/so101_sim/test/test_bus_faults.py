@@ -83,7 +83,7 @@ def test_an_answer_takes_the_time_of_the_wire_and_of_the_adapter():
 
 
 def test_a_question_that_came_before_the_newest_one_is_answered_no_more():
-    """On a busy machine questions piled up, and every answer for half a minute was one to a question that was given up."""
+    """Before, questions piled up on a busy machine: for half a minute each answer was to a question already given up."""
     with BusEmulator(line=INSTANT) as emulator:
         client = os.open(emulator.device, os.O_RDWR | os.O_NOCTTY)
         tty.setraw(client)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scripted hand decides, by a clock and a station of the test's own: the robot follows the leader three ticks late."""
+"""Decisions of the scripted hand, on the test's own clock and station: the robot follows the leader three ticks late."""
 
 from __future__ import annotations
 

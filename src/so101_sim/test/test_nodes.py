@@ -211,7 +211,7 @@ def test_the_operator_says_by_event_when_it_is_ready_and_what_an_episode_was(sta
         return bool(events)
 
     def tick(stamp_ns: int, success: bool, episode: int) -> None:
-        """One observation of a running episode, until the operator has answered it."""
+        """Publish one observation of a running episode until the operator has answered it."""
 
         def answered() -> bool:
             station.say(EpisodeStatus.RUNNING, stamp_ns, episode)

@@ -333,7 +333,7 @@ def test_hands_from_another_process_move_the_leader_place_the_cube_and_press_key
             ({"cube": [10**400, 0.0, 0.0]}, "cube cannot be done"),
             ({"cube": [0.2, 0.0, "round"]}, "the cube cannot be put"),
             ({"press": "F9"}, "there is no key 'F9'"),
-            ({"throw": 1}, "there is no deed 'throw'"),
+            ({"throw": 1}, "there is no action 'throw'"),
         ):
             with pytest.raises(StationError, match=sentence):
                 hands._do(**deed)
@@ -386,7 +386,7 @@ def test_things_lie_outside_the_workspace_none_of_them_red_and_the_lamp_changes(
 
 
 def test_a_loaded_joint_of_the_twin_hangs_below_its_goal():
-    """What `stiffness_nm_rad` is for: the same goal under gravity, soft and stiff."""
+    """Checks the effect of `stiffness_nm_rad`: the same goal under gravity, soft and stiff."""
     errors = []
     for stiffness in (27.0, 998.0):
         world = make_world(StationSettings(), TaskSpec())

@@ -21,16 +21,16 @@ from hilserl_ros.images import ImageError
 
 _BOOL = ("next.success",)
 _STRAY_NS = 60_000_000_000
-"""Nothing is on its way so long [ns]."""
+"""Longest time [ns] that a message may be on its way; a stamp farther off is wrong."""
 _FEW = 3  # a topic with fewer messages may have been published once, long before
 
 
 @dataclass
 class _Messages:
-    """What is kept of a source's messages that can be used.
+    """The usable messages of one source, as far as the conversion needs them.
 
-    numbers: which of the topic's messages they are, from 0. received_ns and stamps_ns of each, and the values where it is no
-    image. left_out: a sentence for each message that cannot be used; `gap` decides on what it leaves.
+    numbers: index of each message in its topic, from 0. received_ns, stamps_ns: of each message; values: of each, where the
+    topic is no image. left_out: a sentence for each message that cannot be used; `gap` decides what becomes of the hole.
     """
 
     source: Source
@@ -80,7 +80,7 @@ class _Messages:
 
     @property
     def offsets_ns(self) -> np.ndarray:
-        """From receipt to stamp, (N,) int64 [ns]."""
+        """Stamp minus time of receipt, (N,) int64 [ns]."""
         return np.array(self.stamps_ns, np.int64) - np.array(self.received_ns, np.int64)
 
     def _check_shape(self, shape: tuple[int, ...], number: int, received_ns: int) -> None:
@@ -266,7 +266,7 @@ def _check_clocks(messages: Sequence[_Messages]) -> None:
 
 
 def _limit_ns(received_ns: Sequence[int]) -> int:
-    """How far stamps may be from where most are: a simulation's clock may go faster than the recorder's."""
+    """Largest distance [ns] of a stamp from most others; a simulation's clock may be faster than the recorder's."""
     return max(_STRAY_NS, 10 * (max(received_ns) - min(received_ns)))
 
 

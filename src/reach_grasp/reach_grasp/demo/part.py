@@ -39,7 +39,7 @@ class Part:
         return self.left.seconds(phase, min(progress, 1.0), spent)
 
     def scene(self, log: Path) -> Scene:
-        """What the systems of this part are shown with."""
+        """The scene in which the display shows this part's systems."""
         return Scene(f"reach-grasp demo  {self.folder.path}", PHASES, log, TaskSpec().max_ticks)
 
     def show(self, phase: str, detail: str, progress: float) -> None:

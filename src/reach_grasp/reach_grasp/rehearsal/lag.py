@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the arm's motion is behind what it is told, from recorded bags."""
+"""Measures from recorded bags how far the arm's motion lags behind its commands."""
 
 from __future__ import annotations
 

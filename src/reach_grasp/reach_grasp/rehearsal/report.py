@@ -68,7 +68,7 @@ def _with_dataset(state: dict[str, Any], plan: Plan) -> dict[str, Any]:
 
 
 def _classifier(folder: Path) -> dict[str, Any]:
-    """How good the classifier was on held-out episodes. Raises CommandError when its folder cannot be read."""
+    """Scores of the classifier on held-out episodes. Raises CommandError when its folder cannot be read."""
     try:
         facts = json.loads((folder / "classifier.json").read_text())
         ours, head, names = facts["metrics"], facts["head_only"], ("accuracy", "precision", "recall")
@@ -85,7 +85,7 @@ def _classifier(folder: Path) -> dict[str, Any]:
 
 
 def _station(state: Mapping[str, Any], folder: Path, settings: RehearsalSettings) -> dict[str, Any]:
-    """How the twin kept time and what its cameras and the product's nodes lost."""
+    """Figures of the twin's time, and of what its cameras and the product's nodes lost."""
     stages = state.get("twin", {})
     last = list(stages.values())[-1] if stages else {}
     cameras = {

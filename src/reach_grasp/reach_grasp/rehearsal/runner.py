@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a rehearsal: every stage that was done is not done again. The commands print on the terminal that the user looks at."""
+"""Runs a rehearsal: a stage that was done is not repeated. The commands print on the terminal that the user looks at."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Rehearsal:
 
     @contextmanager
     def _station(self, name: str) -> Iterator[Station | None]:
-        """The twin beside a stage that needs it; how it kept time is noted."""
+        """Run the twin beside a stage that needs it, and note how well it kept time."""
         stage = next(stage for stage in self.plan.stages(_Unknown()) if stage.name == name)
         if not stage.station:
             yield None
@@ -111,7 +111,7 @@ class Rehearsal:
             raise CommandError(f"stage {stage.name}: {shown(call.words)} ended with {process.returncode}")
 
     def _note(self, stage: Stage, watch: Watch, over: bool = False) -> None:
-        """Keep what was heard."""
+        """Write down what the monitor heard."""
         folder = self.folder
         for judged in watch.judged(over):
             folder.append("truths", {"stage": stage.name, **judged.as_dict()})
@@ -140,7 +140,7 @@ class Rehearsal:
     _noted = ""
 
     def _keep_evaluation(self, name: str) -> None:
-        """Each evaluated episode, a success where the twin's truth says so."""
+        """Write a record of each evaluated episode, with the twin's truth as its success."""
         wanted = "evaluation of imitation" if name == "imitation" else "evaluation"
         found = [record for record in self.folder.history("truths") if record["stage"] == wanted]
         count = self.folder.settings.imitation_episodes if name == "imitation" else self.folder.settings.eval_episodes

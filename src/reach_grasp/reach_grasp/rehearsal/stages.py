@@ -21,7 +21,7 @@ EVALUATIONS = ("imitation", "final")
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the reach-grasp command. allowed: its exit codes. made: what it writes, removed before it is called again."""
+    """A call of the reach-grasp command. allowed: exit codes that are no failure. made: outputs to remove before a repeat."""
 
     words: tuple[str, ...]
     allowed: tuple[int, ...] = (0,)
@@ -49,7 +49,7 @@ class Plan:
         self.run = folder / "run"
 
     def stages(self, devices: Mapping[str, str]) -> list[Stage]:
-        """All stages in their order. devices: a real station's names to the twin's."""
+        """All stages in order. devices: name of a real station's device -> the twin's."""
         return [
             Stage("doctor", "station", (self._doctor(devices, (0, 1)),)),
             Stage("calibration", "station", (self._doctor(devices, (0,)),), calibrated=("follower", "leader")),

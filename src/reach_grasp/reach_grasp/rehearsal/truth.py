@@ -15,10 +15,10 @@ _KEPT_NS = 600_000_000_000
 
 @dataclass(frozen=True)
 class JudgedEpisode:
-    """One finished episode beside the truth.
+    """A finished episode: its verdict beside the truth.
 
-    mode: demonstration, training or evaluation. said: the verdict, None where nobody judged. true: the cube was held as long
-    as a success takes while the episode ran. held: the jaws held the cube when it ended. duration_s: from first to last tick.
+    mode: demonstration, training or evaluation. said: the verdict, None where nobody judged. true: while the episode ran,
+    the cube was held for as long as a success needs. held: the jaws held it at the end. duration_s: from first to last tick.
     """
 
     mode: str

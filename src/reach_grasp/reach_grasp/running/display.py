@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the terminal shows while a system runs: one live panel, or plain lines where there is no terminal."""
+"""Display of a running system: a live panel in a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class Display:
 
 
 def _poll(output: TextIO) -> select.poll | None:
-    """What tells that a pipe has lost its reader; None for an output that is none."""
+    """A poll object that tells when a pipe has lost its reader; None for an output that is no pipe."""
     try:
         number = output.fileno()
         os.fstat(number)

@@ -39,8 +39,8 @@ from reach_grasp.running.problems import Problem, Problems
 from reach_grasp.running.verdicts import Verdict, VerdictTracker
 
 SILENCE_S = 90.0
-_RECENT = 20  # episodes that success and help are told of
-_DRIVES_S = 0.5  # after its last active command a source drives no more
+_RECENT = 20  # episodes over which success and help are shown
+_DRIVES_S = 0.5  # how long a source counts as driving after its last active command
 
 
 class Monitor:
@@ -133,7 +133,7 @@ class Monitor:
 
     @property
     def threshold(self) -> float | None:
-        """Probability from which on the classifier's node calls a frame a success; None while it has not told."""
+        """Lowest probability that the classifier's node calls a success; None until the node has published it."""
         text = self.diagnostics.get("reward_classifier: rewards", {}).get("threshold")
         return float(text) if text else None
 
@@ -238,7 +238,7 @@ def all_recorded(status: EpisodeStatus | None, bags: Path) -> bool:
 
 
 def unrecorded(status: EpisodeStatus, bags: Path) -> str:
-    """What is not on disk yet of what the actor has shown, in words; '' when all is."""
+    """Recordings that are not on disk yet, in words; '' when all are."""
     if missing := status.sequence - status.acknowledged:
         return f"the recorder to write {missing} steps"
     unfinished = next(bags.rglob(UNFINISHED), None)
@@ -246,7 +246,7 @@ def unrecorded(status: EpisodeStatus, bags: Path) -> str:
 
 
 def unlearned(status: EpisodeStatus, learner: LearnerStatus | None) -> str:
-    """What the learner still has to do once the actor is done, in words; '' when nothing or before that."""
+    """Work that the learner still has once the actor is done, in words; '' when there is none, or the actor is not done."""
     if (status.phase == EpisodeStatus.WAITING and learner is None) or (status.phase == EpisodeStatus.DONE and learner is None):
         return "the learner, which was not heard yet"
     if status.phase != EpisodeStatus.DONE or learner.trained_through >= status.sequence:

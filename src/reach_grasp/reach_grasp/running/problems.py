@@ -11,7 +11,7 @@ SILENT_S = 6.0  # diagnostics come every second; those of a node that ended are 
 
 @dataclass(frozen=True)
 class Problem:
-    """One sentence about a node. severe: an error, else a warning. age_s: since it began, or was logged."""
+    """A problem of a node in one sentence. severe: an error, else a warning. age_s: time since it began, or was logged."""
 
     node: str
     text: str
@@ -49,7 +49,7 @@ class Problems:
         self._diagnosed[node, part] = _Known(text, severe, since_s, now_s)
 
     def current(self, now_s: float) -> list[Problem]:
-        """One problem for each node that has any, errors first: its newest error, else its newest warning."""
+        """Problems to show, errors first: of each node its newest error, else its newest warning."""
         self._logged = {node: known for node, known in self._logged.items() if now_s - known.heard_s <= LOGGED_S}
         self._diagnosed = {key: known for key, known in self._diagnosed.items() if now_s - known.heard_s <= SILENT_S}
         found: dict[str, _Known] = {}

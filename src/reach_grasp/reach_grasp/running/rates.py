@@ -30,7 +30,7 @@ class Rate:
 
 
 def success_rate(episodes: Sequence[Episode], last: int = 20) -> float | None:
-    """Of those of the last episodes that somebody judged; None when there are none."""
+    """Share of successes (0 to 1) among the judged ones of the last episodes; None when none was judged."""
     judged = [episode for episode in list(episodes)[-last:] if episode.judged]
     return sum(episode.success for episode in judged) / len(judged) if judged else None
 

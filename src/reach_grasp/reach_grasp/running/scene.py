@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a monitor heard to what the display shows."""
+"""Turns what a monitor heard into what the display shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reach_grasp.running.monitor import Monitor
 from reach_grasp.running.rates import Rate, intervention_rate, success_rate
 
 STALLED_S = 10.0  # without any progress, after which the display says what is waited for
-SILENT_S = 5.0  # of the actor, which speaks ten times a second while it waits
+SILENT_S = 5.0  # longest silence of the actor, which publishes ten times a second while it waits
 STARTING = "starting"
 
 _PHASES = {
@@ -49,7 +49,7 @@ _TRAINING = MODES.index("training")
 
 @dataclass
 class Scene:
-    """One system on the display. stages: in their order. ticks: of the longest episode, 0 where there are none."""
+    """A system on the display. stages: in their order. ticks: length of the longest episode, 0 where there are no episodes."""
 
     title: str
     stages: Sequence[str]
@@ -85,7 +85,7 @@ class Scene:
         )
 
     def teleoperation(self, monitor: Monitor, source: str) -> Snapshot:
-        """A person who moves the arm without any actor, as the nodes' diagnostics tell. source: what the person drives with."""
+        """Show a person who moves the arm without an actor, from the nodes' diagnostics. source: the device that drives."""
         now_s = time.monotonic()
         problems = monitor.problems(now_s)
         troubled = {problem.node: problem.text for problem in problems}
@@ -145,7 +145,7 @@ def _phase(status: EpisodeStatus) -> int:
 
 
 def driver(status: EpisodeStatus, sources: Sequence[str]) -> str:
-    """Who moves the arm. sources: names of the sources of teleop that are active."""
+    """Name who moves the arm. sources: names of the active teleop sources."""
     if status.phase == EpisodeStatus.RESETTING:
         return "reset motion"
     if _phase(status) != EpisodeStatus.RUNNING:
@@ -156,7 +156,7 @@ def driver(status: EpisodeStatus, sources: Sequence[str]) -> str:
 
 
 def _task(status: EpisodeStatus | None) -> tuple[Turn, str]:
-    """What the person must do now."""
+    """Whose turn it is, and the instruction for the person."""
     if status is None:
         return Turn.SYSTEM, "nothing to do: the nodes start"
     if status.phase == EpisodeStatus.HOLDING:
@@ -171,7 +171,7 @@ def _task(status: EpisodeStatus | None) -> tuple[Turn, str]:
 def _waits(monitor: Monitor, now_s: float, more: str) -> str:
     status = monitor.episode
     if status is None:
-        return "the first word of the actor"
+        return "the first status of the actor"
     if now_s - monitor.heard_s > SILENT_S:
         return f"the actor, which was last heard {clock(now_s - monitor.heard_s)} ago"
     if status.phase == EpisodeStatus.DONE:
@@ -179,7 +179,7 @@ def _waits(monitor: Monitor, now_s: float, more: str) -> str:
     if status.phase in _YOURS:
         return f"you: {status.text or _YOURS[status.phase]}"
     if status.phase == EpisodeStatus.RESETTING:
-        return _WAITS[status.phase]  # what hinders it stands in the text
+        return _WAITS[status.phase]  # the status text names what hinders the reset
     return more or status.text.removeprefix("waiting for ") or _WAITS.get(status.phase, "the actor")
 
 

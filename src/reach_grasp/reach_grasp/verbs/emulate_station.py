@@ -23,7 +23,7 @@ from reach_grasp.values import SEEDS, folder_to_write, number
 if TYPE_CHECKING:
     from so101_sim.station.twin import Twin
 
-_KEEP_S = 0.2  # EEPROM of a real servo is written at once
+_KEEP_S = 0.2  # how often it is saved; a real servo writes its EEPROM at once
 _REPORT_S = 2.0
 
 
@@ -44,31 +44,31 @@ class EmulateStation:
             type=folder_to_write,
             required=True,
             metavar="DIR",
-            help="Where its devices, station.yaml and twin.json appear.",
+            help="Folder for the twin's devices, station.yaml and twin.json.",
         )
         add(
             "--seed",
             type=number(int, *SEEDS),
             default=0,
-            help="Draws the looks, the light, what lies about and how the servos are mounted.",
+            help="Seed of the table's looks, the light, the things on it and the mounting of the servos.",
         )
         add(
             "--port",
             type=number(int, 0, 65535),
             default=0,
             metavar="PORT",
-            help="Of the camera streams on 127.0.0.1. Default: a free one.",
+            help="Port of the camera streams on 127.0.0.1. Default: a free one.",
         )
-        add("--follower-id", default="my_arm", metavar="NAME", help="Its calibration, as station.yaml names it.")
-        add("--leader-id", default="my_leader", metavar="NAME", help="Its calibration, as station.yaml names it.")
+        add("--follower-id", default="my_arm", metavar="NAME", help="Name of the follower's calibration in station.yaml.")
+        add("--leader-id", default="my_leader", metavar="NAME", help="Name of the leader's calibration in station.yaml.")
         add(
             "--hand",
             choices=("none", "scripted"),
             default="none",
             help="scripted: a person who puts the cube back, shows the task with the leader, helps and judges with keys.",
         )
-        add("--hand-config", type=Path, metavar="FILE", help="ROS parameters of the nodes hand and twin: person.*, hand.*.")
-        add("--truth", action="store_true", help="Publish what is true in its world on twin/truth, for measurements.")
+        add("--hand-config", type=Path, metavar="FILE", help="ROS parameter file of the nodes hand and twin: person.*, hand.*.")
+        add("--truth", action="store_true", help="Publish the true state of its world on twin/truth, for measurements.")
         add(
             "--set",
             action="append",
@@ -78,7 +78,7 @@ class EmulateStation:
         )
 
     def run(self, options: argparse.Namespace) -> int:
-        """Serve until told to stop, then say how well time was kept."""
+        """Serve until told to stop, then print how well time was kept."""
         from hilserl_ros.realtime import take_precedence
         from so101_sim.station.cameras import Cameras
         from so101_sim.station.channel import HandChannel
@@ -114,7 +114,7 @@ class EmulateStation:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """No other twin may take the names in this folder away. Raises CommandError where one runs."""
+    """Lock the folder, so that no other twin takes its names. Raises CommandError when another twin runs there."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,7 +127,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _nodes(options: argparse.Namespace, folder: Path, state: str) -> Iterator[None]:
-    """The nodes that were asked for, until the end; they write into `nodes.log`. A guard starts one again that ends."""
+    """Run the nodes that were asked for; they write into `nodes.log`. A guard restarts a node that ends."""
     from reach_grasp.process import guarded
     from reach_grasp.specs import NodeSpec
 
@@ -162,7 +162,7 @@ def _stop_signal() -> threading.Event:
 
 
 def _watch(twin: Twin, folder: Path, stop: threading.Event) -> str:
-    """Write what the servos keep at once, and `twin.json` now and then, until told to stop; the last figures in words."""
+    """Save the servos' memory at once and `twin.json` now and then, until told to stop. Returns the last figures in words."""
     from so101_sim.station.files import REPORT, write_file
     from so101_sim.station.report import report, sentence
     from so101_sim.station.settings import StationError
@@ -175,7 +175,7 @@ def _watch(twin: Twin, folder: Path, stop: threading.Event) -> str:
             if ended or now_s >= due_s:
                 due_s = now_s + _REPORT_S
                 write_file(folder / REPORT, json.dumps(report(twin, twin.settings, now_s), indent=2) + "\n")
-        except StationError as error:  # the arms go on
+        except StationError as error:  # the arms keep running
             if str(error) != said:
                 said = str(error)
                 sys.stderr.write(f"reach-grasp: {said}\n")

@@ -23,7 +23,7 @@ class Estop:
         parser.add_argument("--namespace", default="", help="Namespace of the arm's driver.")
 
     def run(self, options: argparse.Namespace) -> int:
-        """0 when the driver confirms it, else 1."""
+        """Stop or clear. Returns 0 when the driver confirms it, else 1."""
         from reach_grasp.terminal import confirm
 
         if not options.clear:
@@ -35,7 +35,7 @@ class Estop:
 
 
 def _stop(namespace: str) -> int:
-    """Ask again and again until the driver has heard it and says so."""
+    """Request the stop again and again until the driver confirms it."""
     from std_msgs.msg import Bool
 
     from hilserl_ros import qos
@@ -48,12 +48,12 @@ def _stop(namespace: str) -> int:
 
         def confirmed() -> bool:
             request.publish(Bool(data=True))
-            return len(said) > 1 and said[-1]  # first comes what was so before, then an answer to each request
+            return len(said) > 1 and said[-1]  # the first message is the state before, then one answers each request
 
         if not visitor.until(confirmed, _RETRY_S):
             print(_UNCONFIRMED)
             return 1
-    print("the driver confirms: the arm is stopped; 'reach-grasp estop --clear' goes on")
+    print("the driver confirms: the arm is stopped; 'reach-grasp estop --clear' ends the stop")
     return 0
 
 

@@ -88,7 +88,7 @@ class Evaluate(ShowSystem):
 
 
 def _stopped(status: EpisodeStatus | None, heard: int) -> bool:
-    """Whether the actor has ended before its last episode, and every one that it ended was heard of."""
+    """Whether the actor has ended early, and the results of all its finished episodes were heard."""
     return status is not None and status.phase == status.DONE and heard >= status.episodes_done
 
 

@@ -40,7 +40,7 @@ class Repair:
 
 
 def _text(found: Repaired) -> str:
-    """What was done to a bag."""
+    """Sentence for the user about what was done to a bag."""
     if not found.changed:
         return f"is whole; {found.messages} messages"
     if found.kept is None:

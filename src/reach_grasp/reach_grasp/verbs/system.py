@@ -62,7 +62,7 @@ class ShowSystem(StartSystem):
     """The verb of a system that is shown on the display while its nodes write into a log."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Those of the system, and one for the display."""
+        """Declare the options of the system, and --verbose."""
         super().add_arguments(parser)
         parser.add_argument("--verbose", action="store_true", help="Print what the nodes write, not the display.")
 

@@ -87,7 +87,7 @@ def _place(status: EpisodeStatus, learner: LearnerStatus | None, wanted: int, st
 
 
 def _taken(status: EpisodeStatus, wanted: int, steps: int) -> str:
-    """What the actor has done in its mode."""
+    """Progress of the actor in its mode, in words."""
     if MODES[status.mode] == "training":
         return f"{status.steps} of {steps} steps"
     return f"{status.successes} of {wanted} demonstrations, {status.episodes_done - status.successes} failures"

@@ -22,7 +22,7 @@ from so101_driver.safety_config import SafetyConfig
 
 _DIALOUT = "dialout"
 _CUT = "cut the arm's supply for a moment; hold the arm, it sinks"
-_REPLACE = "cut the arm's supply for a moment; where it is said again, replace the servo"
+_REPLACE = "cut the arm's supply for a moment; if it reports the fault again, replace the servo"
 _STATUS_CURES = {
     "input voltage": "use the supply that belongs to the arm, and see that its plug sits firmly",
     "too much current": f"take away what blocks it, and {_CUT}",
@@ -32,7 +32,7 @@ _STATUS_CURES = {
 
 @dataclass(frozen=True)
 class Arm:
-    """Which arm is looked over. kind: follower or leader. name: of its calibration, or the path of a file."""
+    """The arm under examination. kind: follower or leader. name: name of its calibration, or path of the file."""
 
     kind: str
     port: str
@@ -46,7 +46,7 @@ class Arm:
 
     @property
     def release(self) -> str:
-        """What lets it go."""
+        """Instruction to hold the arm and switch its torque off."""
         return f"hold the arm and let it go ('reach-grasp release --port {shlex.quote(self.port)}')"
 
 
@@ -82,7 +82,7 @@ def _examine_servos(arm: Arm, calibrated: bool, bus: Bus) -> Iterator[Finding]:
         yield broken(f"{kind} port", error)
         return
     if bus.echoes:
-        text = "this adapter echoes: what is sent comes back in front of the answer, and is passed over"
+        text = "this adapter echoes: every byte sent comes back before the answer, and is skipped"
         yield Finding(f"{kind} adapter", Level.OK, text)
     there = [servo for servo in bus.ids if servo not in silent]
     if not there:
@@ -164,7 +164,7 @@ def temperature(arm: Arm, bus: Bus, servos: Sequence[int]) -> Finding:
 
 
 def status(arm: Arm, bus: Bus, servo: int) -> Finding | str:
-    """What a servo says is wrong with it: in Status, or in the error byte of any answer since the port was opened."""
+    """Faults that a servo reports: in Status, or in the error byte of any answer since the port was opened."""
     found = bus.read(servo, "Status") | bus.statuses.get(servo, 0)
     if not found:
         return "reports no fault"
@@ -181,7 +181,7 @@ def _cool(arm: Arm) -> str:
 
 
 def _calibration(arm: Arm, calibrated: bool, bus: Bus, silent: Sequence[int], well: bool) -> Finding | str:
-    """The servos against the file. well: nothing else is wrong with them, so that what they say can be built on."""
+    """Compare the servos with the calibration file. well: no other check failed, so their answers can be trusted."""
     check = f"{arm.kind} calibration"
     if not calibrated:
         return Finding(check, Level.SKIPPED, "there is no file to compare the servos with")
@@ -192,7 +192,7 @@ def _calibration(arm: Arm, calibrated: bool, bus: Bus, silent: Sequence[int], we
     except CalibrationError as error:
         cure = _another_arm(arm, bus, silent) or f"if this is the right arm and port, calibrate it: {arm.calibrate}"
         if silent or not well:
-            cure = "mend what is said above first"
+            cure = "mend the problems above first"
         return Finding(check, Level.PROBLEM, str(error).partition("; ")[0], cure)
     if silent:
         text = f"the servos hold what the file of '{arm.name}' says, as far as they answer"

@@ -22,7 +22,7 @@ _FLAT = 2.0  # standard deviation of brightness below which there is nothing to 
 
 
 def examine_cameras(names: Sequence[str]) -> Iterator[Finding]:
-    """Each camera by its number, its device, the address of a stream or the path of a video file."""
+    """Examine cameras. names: of each its number, device, stream address or the path of a video file."""
     if not names:
         yield Finding("cameras", Level.SKIPPED, f"no --cameras were named (video devices here: {_devices()})")
     for name in names:
@@ -62,8 +62,8 @@ def camera(name: str) -> Finding:
 
 
 def _pictures(source: str) -> tuple[list[np.ndarray], list[float]]:
-    """Some pictures and when each came [s], fewer where the source does not deliver."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # what fails is said by a finding
+    """Some pictures and the time each came [s]; fewer where the source does not deliver."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # failures are reported as findings
     capture = open_stream(source) if "://" in source else cv2.VideoCapture(source)
     frames, times = [], []
     try:

@@ -108,7 +108,7 @@ class Memory:
 
     @property
     def permanent(self) -> bytes:
-        """What is kept without power."""
+        """Bytes that the servo keeps without power."""
         return self._permanent
 
     def keep(self, permanent: bytes) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The twin's two arms as what their servos move. A joint without torque can be moved by hand."""
+"""The twin's two arms, which their servos move. A hand can move a joint that has no torque."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from so101_sim.bus.plant import COUNTS_PER_RAD, Drive, Mounting, Plant, Shaft
 from so101_sim.station.settings import ArmSettings, ServoSettings, StationError
 
 _SERVO_MIDDLE = 2048  # counts
-_STIFFNESS = 6.0  # share of the largest torque per rad, of the leader's servos
+_STIFFNESS = 6.0  # of the leader's servos: share of the largest torque per rad
 _LAG_S = 0.015
 
 
 def odd_mountings(settings: ArmSettings, seed: int, arm: int) -> tuple[Mounting, ...]:
-    """Servos as somebody has screwed them on: each reads something else in the middle of its joint. arm: which of the two."""
+    """Mountings of an arm's servos: each reads another count in the middle of its joint. arm: 0 follower, 1 leader."""
     rng = np.random.default_rng([seed, 71, arm])
     spread = settings.zero_spread_counts
     mountings = []
@@ -30,7 +30,7 @@ def odd_mountings(settings: ArmSettings, seed: int, arm: int) -> tuple[Mounting,
 
 
 class Hands:
-    """Where a person's hands hold an arm's joints, rad by the joint's index."""
+    """Hands of a person on one arm: the joints they hold, and the angle [rad] they move each to."""
 
     def __init__(self, velocity_rad_s: float) -> None:
         self._velocity_rad_s = velocity_rad_s
@@ -50,7 +50,7 @@ class Hands:
         self._held = {}
 
     def moved(self, index: int, position_rad: float, duration_s: float) -> float | None:
-        """Where the hand has a joint after some time, that was at `position_rad`; None where no hand holds it."""
+        """Angle [rad] to which the hand has moved a joint from `position_rad` in `duration_s`; None where no hand holds it."""
         target = self._held.get(index)
         if target is None:
             return None
@@ -59,15 +59,15 @@ class Hands:
 
 
 class FollowerArm:
-    """The simulated arm, with what lies between a servo's set point and its joint: delay, backlash, dead band."""
+    """The simulated arm, with the imperfections between a servo's set point and its joint: delay, backlash, dead band."""
 
     def __init__(self, plant: Plant, hands: Hands, settings: ServoSettings, step_s: float) -> None:
-        """plant: what moves without all that. step_s: the length of each `advance`."""
+        """plant: the arm without these imperfections. step_s: the length of each `advance`."""
         self.hands = hands
         self._plant, self._settings = plant, settings
         self._coming: deque[list[Drive]] = deque()
         self._delay_steps = round(settings.delay_s / step_s)
-        self._gears: list[float | None] = [None] * len(JOINTS)  # where the output side of each gear is pulled to
+        self._gears: list[float | None] = [None] * len(JOINTS)  # angle [rad] to which the output side of each gear is pulled
         self._by_hand: dict[int, float] = {}
 
     def advance(self, duration_s: float, drives: Sequence[Drive]) -> None:
@@ -92,7 +92,7 @@ class FollowerArm:
         return Drive(position_rad + wanted, drive.torque)
 
     def _carried(self, index: int, position_rad: float, duration_s: float) -> Drive:
-        """A hand is a strong servo: it moves a limp joint, and holds it where it has moved it."""
+        """Drive of a limp joint under a hand, which acts as a strong servo: it moves the joint and then holds it there."""
         target = self.hands.moved(index, self._by_hand.get(index, position_rad), duration_s)
         if target is None:
             self._by_hand.pop(index, None)
@@ -101,7 +101,7 @@ class FollowerArm:
         return Drive(target, 1.0)
 
     def shafts(self) -> Sequence[Shaft]:
-        """How things are now; of what a hand does a servo's current knows nothing."""
+        """State of each joint now. A joint in a hand shows no torque, since a servo's current does not feel the hand."""
         return [
             Shaft(shaft.position_rad, shaft.velocity_rad_s, 0.0) if index in self._by_hand else shaft
             for index, shaft in enumerate(self._plant.shafts())
@@ -109,7 +109,7 @@ class FollowerArm:
 
 
 class LeaderArm:
-    """Joints without mass. A hand is stronger than a servo; without either the gears' friction holds a joint."""
+    """An arm without mass. A hand is stronger than a servo; where neither acts, the gears' friction holds a joint."""
 
     def __init__(self, positions_rad: Sequence[float], hands: Hands) -> None:
         self.hands = hands
@@ -132,5 +132,5 @@ class LeaderArm:
             self._torques[index] = min(max((target - after) * _STIFFNESS, -drive.torque), drive.torque)
 
     def shafts(self) -> Sequence[Shaft]:
-        """How things are now."""
+        """State of each joint now."""
         return [Shaft(*values) for values in zip(self._positions, self._velocities, self._torques, strict=True)]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a person moves an arm of the twin to calibrate it: everything into its middle, then each joint from end to end.
+"""Moves an arm of the twin as a person does to calibrate it: every joint into its middle, then each from end to end.
 
-Beside `reach-grasp calibrate` in another terminal: python -m so101_sim.station.calibrating FOLDER ARM
+Run it beside `reach-grasp calibrate`, in another terminal: python -m so101_sim.station.calibrating FOLDER ARM
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from so101_sim.station.settings import StationError
 _BEYOND_RAD = 0.12  # how far a hand pushes against an end
 _NEAR_RAD = 0.05
 _STILL_RAD = 0.003
-_LONGEST_S = 20.0  # one movement
-# The arm is carried so that it meets neither table nor itself while one joint is moved from end to end.
+_LONGEST_S = 20.0  # longest time for one movement
+# The other joints stand so that the arm meets neither the table nor itself while one joint is moved from end to end.
 _ASIDE = {
     "shoulder_lift": {"elbow_flex": -1.5, "wrist_flex": 0.0},
     "elbow_flex": {"shoulder_lift": -1.0, "wrist_flex": 0.0},
@@ -30,7 +30,7 @@ _ASIDE = {
 
 
 class Hands(Protocol):
-    """What moves the arm; `channel.RemoteHands` is one."""
+    """Hands that move the arm, such as `channel.RemoteHands`."""
 
     def feel(self) -> Mapping[str, Mapping[str, float]]:
         """Joints of both arms [rad], by arm and name."""
@@ -40,7 +40,7 @@ class Hands(Protocol):
 
 
 def middles() -> dict[str, float]:
-    """The middle of each joint [rad]; of the wrist's roll, which has no ends to feel, where it is 0."""
+    """Middle of each joint [rad]; 0 for the wrist's roll, which has no ends to feel."""
     return {joint: 0.0 if joint == "wrist_roll" else sum(joint_limits()[joint]) / 2 for joint in JOINTS}
 
 
@@ -52,7 +52,7 @@ def sweep() -> Iterator[dict[str, float]]:
         low, high = joint_limits()[joint]
         yield carried
         yield carried | {joint: low - _BEYOND_RAD}
-        yield carried  # between two looks a servo must not seem to turn the shorter way round
+        yield carried  # stops on the way: between two readings a joint must not seem to turn the shorter way round
         yield carried | {joint: high + _BEYOND_RAD}
         yield carried
     yield rest
@@ -65,9 +65,9 @@ def move(
     moment: Callable[[], object] = lambda: time.sleep(0.02),
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Move an arm into a pose, and wait until it is there or goes no farther. moment: waits a little.
+    """Move an arm into a pose, and wait until it is there or goes no farther. moment: called to wait a little.
 
-    Raises StationError where it does not come to rest.
+    Raises StationError when it does not come to rest.
     """
     hands.hold(arm, pose)
     end_s, before = clock() + _LONGEST_S, dict(hands.feel()[arm])
@@ -83,9 +83,9 @@ def move(
 
 
 def main() -> None:
-    """Move an arm of a running twin as calibration asks for, which a person reads in another terminal."""
+    """Move an arm of a running twin as calibration asks, while `reach-grasp calibrate` runs in another terminal."""
     parser = argparse.ArgumentParser(prog="python -m so101_sim.station.calibrating", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="Of the twin.")
+    parser.add_argument("folder", type=Path, help="Folder of the twin.")
     parser.add_argument("arm", choices=("follower", "leader"))
     options = parser.parse_args()
     try:

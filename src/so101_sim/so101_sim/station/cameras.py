@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The twin's cameras: a process of its own that draws what the shared state shows, as a cheap camera would have it.
+"""The twin's cameras: a process of its own that draws the shared state as a cheap camera would see it.
 
-When the machine does not keep up, pictures become fewer, the front camera's first; the arms' world comes before all of them.
+When the machine does not keep up, pictures become fewer, the front camera's first. The arms' world always comes first.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from so101_sim.station.stream import Outlet, StreamServer
 from so101_sim.station.twin import make_world
 from so101_sim.world import World
 
-_NICENESS = {"wrist": -5, "front": 5}  # the robot waits for the one; a real camera takes no processor time at all
+_NICENESS = {"wrist": -5, "front": 5}  # the robot waits for the wrist's pictures; a real camera takes no processor time at all
 _MARGIN = 64  # pixels by which the table of noise is larger than a picture
-_BEHIND_S = 0.05  # a world that is so far behind needs the processor more
+_BEHIND_S = 0.05  # a world this far behind needs the processor more than the cameras do
 
 
 class Governor:
-    """How many pictures there is time for. Each level asks for fewer; the front camera gives way first."""
+    """Decides how many pictures there is time for. Each higher level asks for fewer; the front camera gives way first."""
 
     LEVELS = (
         {"wrist": 1.0, "front": 1.0},
@@ -44,7 +44,7 @@ class Governor:
     )
 
     def __init__(self, window_s: float = 2.0, patience_s: float = 10.0, late_share: float = 0.2) -> None:
-        """A level lower after a window with more than this share of late pictures, one higher after `patience_s` without."""
+        """Fewer pictures after a window with more than `late_share` of late ones, more again after `patience_s` without any."""
         self._window_s, self._patience_s, self._late_share = window_s, patience_s, late_share
         self._noted: deque[tuple[float, bool]] = deque()
         self._changed_s = -math.inf
@@ -52,7 +52,7 @@ class Governor:
         self.level = 0
 
     def note(self, now_s: float, late: bool) -> None:
-        """A picture was made, late or in time."""
+        """Note that a picture was made, late or in time."""
         with self._lock:
             noted = self._noted
             noted.append((now_s, late))
@@ -70,12 +70,12 @@ class Governor:
         self.level, self._changed_s = level, now_s
 
     def share(self, camera: str) -> float:
-        """Of a camera's full rate."""
+        """Share of a camera's full rate (0 to 1) that the present level allows."""
         return self.LEVELS[self.level][camera]
 
 
 class Sensor:
-    """What a cheap camera makes of a picture: wandering exposure, noise, JPEG."""
+    """Sensor of a cheap camera: wandering exposure, noise, JPEG."""
 
     def __init__(self, settings: CameraSettings, seed: int) -> None:
         self._settings = settings
@@ -85,7 +85,7 @@ class Sensor:
         self._phase = rng.uniform(-np.pi, np.pi)
 
     def encode(self, pixels: np.ndarray, time_s: float) -> bytes:
-        """JPEG of what was drawn, (height, width, 3) uint8 RGB, as of that time."""
+        """Encode a drawn picture as JPEG. pixels: (height, width, 3) uint8 RGB. time_s: sets the exposure."""
         settings = self._settings
         angle = 2 * np.pi * time_s / settings.exposure_period_s + self._phase
         found = cv2.convertScaleAbs(pixels, alpha=1.0 + settings.exposure_spread * math.sin(angle))
@@ -97,13 +97,13 @@ class Sensor:
         return cv2.imencode(".jpg", found, [cv2.IMWRITE_JPEG_QUALITY, settings.quality])[1].tobytes()
 
     def latency_s(self) -> float:
-        """How long the next picture takes to come."""
+        """Time [s] that the next picture takes from drawing to sending."""
         spread = self._settings.latency_spread_s
         return max(0.0, self._settings.latency_s + self._rng.uniform(-spread, spread))
 
 
 class Lamp:
-    """Light that changes by itself."""
+    """The lamp of the scene, whose brightness wanders."""
 
     def __init__(self, world: World, settings: SceneSettings, seed: int) -> None:
         self._world, self._settings = world, settings
@@ -111,7 +111,7 @@ class Lamp:
         self._phase = np.random.default_rng([seed, 74]).uniform(-np.pi, np.pi)
 
     def shine(self, time_s: float) -> None:
-        """As bright as it is at that time."""
+        """Set the scene's light to the lamp's brightness at `time_s`."""
         angle = 2 * np.pi * time_s / self._settings.light_period_s + self._phase
         self._world.model.light_diffuse[:] = self._usual * (1.0 + self._settings.light_spread * math.sin(angle))
 
@@ -125,12 +125,12 @@ class CameraThread:
         self._world = make_world(settings, task)
         self._lamp = Lamp(self._world, settings.scene, settings.seed)
         self._sensor = Sensor(self._settings, settings.seed)
-        self._coming: deque[tuple[float, bytes]] = deque()  # when to hand over, JPEG
+        self._coming: deque[tuple[float, bytes]] = deque()  # time to hand it over [s], JPEG
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._drawn_s, self._pictures, self._late = 0.0, 0, 0
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def _run(self) -> None:
@@ -145,7 +145,7 @@ class CameraThread:
             now_s = time.monotonic()
             rate = self._settings.fps * self._governor.share(self.name)
             if now_s - exposure_s > 2.0 / rate:
-                exposure_s = now_s  # the first, or the machine was busy: what was not taken is not made up for
+                exposure_s = now_s  # the first one, or the machine was busy: missed pictures are not made up for
             due_s = self._coming[0][0] if self._coming else math.inf
             if due_s <= now_s:
                 self.outlet.put(self._coming.popleft()[1])
@@ -179,7 +179,7 @@ class CameraThread:
 
 
 def serve(settings: StationSettings, task: TaskSpec, state_path: str, port: int, told: Connection) -> None:
-    """Run the cameras until `told` is closed at the other end. Sends the streams' port, or a sentence why there is none."""
+    """Run the cameras until `told` is closed at the other end. Sends through it the streams' port, or why there is none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError):
@@ -204,7 +204,7 @@ def serve(settings: StationSettings, task: TaskSpec, state_path: str, port: int,
 
 
 class Cameras:
-    """The process of the cameras, from outside. Use it as a context manager."""
+    """Starts and ends the process of the cameras. Use it as a context manager."""
 
     def __init__(self, settings: StationSettings, task: TaskSpec, state: SharedState, port: int = 0) -> None:
         """port: of the streams; 0 takes a free one. Starts the process, and raises OSError when it cannot serve."""
@@ -224,7 +224,7 @@ class Cameras:
         self.port = answer
 
     def address(self, camera: str) -> str:
-        """Where a camera's stream is."""
+        """HTTP address of a camera's stream."""
         return f"http://127.0.0.1:{self.port}/{camera}"
 
     def __enter__(self) -> Cameras:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a person's hands, scripted ones or a program's, reach into the twin: a socket that takes a line of JSON for each deed.
+"""A socket through which hands, the scripted person's or a program's, reach into the twin: one line of JSON for each action.
 
 {"hold": ["leader", {"gripper": 0.2}]}, {"release": "leader"}, {"cube": [0.22, 0.05, 0.3]}, {"press": "KEY_F9"},
-{"down": "KEY_UP"}, {"up": "KEY_UP"}. Each is answered by a line: what hands feel, the joints of both arms [rad], or an error.
+{"down": "KEY_UP"}, {"up": "KEY_UP"}. One line answers each: the joints of both arms [rad], which hands feel, or an error.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _LONGEST = 4096  # bytes of a line
 
 
 class Hands:
-    """Does what a line says. Whoever is gone has let go."""
+    """Carries out the lines of one connection. When the connection ends, the hands let go."""
 
     def __init__(self, twin: Twin, keys: Keys) -> None:
         self._twin, self._keys = twin, keys
         self._held: set[str] = set()
 
     def do(self, deed: Any) -> dict[str, Any]:
-        """Do one deed and return what is felt then. Raises StationError for one that is none."""
+        """Carry out one action and return the joints felt afterwards. Raises StationError for one that is not known."""
         if not isinstance(deed, dict) or len(deed) > 1:
-            raise StationError(f"a deed is an object with one key, not {str(deed)[:80]}")
+            raise StationError(f"an action is an object with one key, not {str(deed)[:80]}")
         for kind, what in deed.items():
             self._carry_out(kind, what)
         return {"joints": self._twin.joints()}
@@ -53,14 +53,14 @@ class Hands:
             elif kind in ("down", "up"):
                 self._keys.change(key_code(what), kind == "down")
             else:
-                raise StationError(f"there is no deed '{kind}', only hold, release, cube, press, down, up")
+                raise StationError(f"there is no action '{kind}', only hold, release, cube, press, down, up")
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
             if isinstance(error, StationError):
                 raise
             raise StationError(f"{kind} cannot be done with {str(what)[:80]}") from error
 
     def let_go(self) -> None:
-        """Let every arm go that is held."""
+        """Let go of every arm that is held."""
         for arm in self._held:
             self._twin.release(arm)
         self._held.clear()
@@ -70,7 +70,7 @@ class _Handler(socketserver.StreamRequestHandler):
     server: HandChannel
 
     def handle(self) -> None:
-        """Do what each line says until the other end is gone."""
+        """Carry out each line until the other end is gone."""
         hands = Hands(self.server.twin, self.server.keys)
         try:
             while line := self.rfile.readline(_LONGEST):
@@ -86,7 +86,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 class HandChannel(socketserver.ThreadingUnixStreamServer):
-    """Takes deeds at a socket. Raises StationError when it cannot be made."""
+    """Server of the socket. Raises StationError when the socket cannot be made."""
 
     daemon_threads = True
     block_on_close = False
@@ -102,7 +102,7 @@ class HandChannel(socketserver.ThreadingUnixStreamServer):
         self._thread.start()
 
     def close(self) -> None:
-        """Take no more."""
+        """Stop serving and remove the socket."""
         self.shutdown()
         self.server_close()
         self._path.unlink(missing_ok=True)
@@ -147,16 +147,16 @@ class RemoteHands:
         self._do(press=key)
 
     def down(self, *keys: str) -> None:
-        """Press keys and hold them down, each longer than the next."""
+        """Press keys one after another and hold them down."""
         for key in keys:
             self._do(down=key)
 
     def up(self, *keys: str) -> None:
-        """Let keys go that are held down."""
+        """Let go of keys that are held down."""
         for key in keys:
             self._do(up=key)
 
     def close(self) -> None:
-        """Let everything go."""
+        """Let go of everything."""
         self._lines.close()
         self._socket.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the twin writes into its folder: parameters for the nodes, the table of device names, and how it is doing."""
+"""Files in the twin's folder: parameters for the nodes, the table of device names, the state of its servos, its report."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def write_file(path: Path, text: str) -> None:
 def station_parameters(
     folder: Path, addresses: Mapping[str, str], settings: StationSettings, names: tuple[str, str]
 ) -> dict[str, Any]:
-    """Parameters of the real station's nodes. addresses: of the streams. names: calibrations of follower and leader."""
+    """Parameters of the real station's nodes. addresses: camera -> its stream. names: calibrations of follower and leader."""
     nodes: dict[str, dict[str, Any]] = {
         "follower": {"port": str(folder / "follower"), "calibration": names[0]},
         "leader": {"port": str(folder / "leader"), "calibration": names[1]},
         "keyboard": {"device": str(folder / "keys")},
-        # What joint_states show while the gripper holds the cube: no narrower, pressing, at rest.
+        # joint_states while the gripper holds the cube: not closed farther than the cube is wide, pressing, at rest.
         "reward_classifier": {"gate": True, "gate_min_rad": 0.08, "gate_min_effort": 0.3, "gate_max_speed": 0.12},
     }
     for camera, found in settings.cameras().items():
@@ -52,7 +52,7 @@ def station_parameters(
 
 
 def device_names(folder: Path, addresses: Mapping[str, str]) -> dict[str, str]:
-    """What stands in the place of each device that the documentation names."""
+    """Table of devices: name in the documentation -> its replacement at this twin."""
     return {
         "/dev/ttyACM0": str(folder / "follower"),
         "/dev/ttyACM1": str(folder / "leader"),
@@ -66,7 +66,7 @@ def device_names(folder: Path, addresses: Mapping[str, str]) -> dict[str, str]:
 def write_station(
     folder: Path, addresses: Mapping[str, str], settings: StationSettings, names: tuple[str, str]
 ) -> dict[str, str]:
-    """Write `station.yaml` and `devices.json`; returns the table of the latter. Raises StationError."""
+    """Write `station.yaml` and `devices.json`; return the table in `devices.json`. Raises StationError."""
     head = "# Written by reach-grasp emulate-station for this run of the twin; the next one may have other addresses.\n"
     parameters = station_parameters(folder, addresses, settings, names)
     write_file(folder / STATION, head + json.dumps(parameters, indent=2) + "\n")  # JSON is YAML
@@ -76,9 +76,9 @@ def write_station(
 
 
 def read_servos(folder: Path, seed: int) -> dict[str, list[bytes]]:
-    """What the servos of each arm kept when a twin of this seed ended here, by the arm's name; empty where there was none.
+    """Read what the servos of each arm kept without power, arm -> one per servo; empty where no twin of this seed was here.
 
-    Another seed mounts other servos. Raises StationError for a damaged file.
+    A twin of another seed has other servos. Raises StationError for a damaged file.
     """
     path = folder / SERVOS
     try:

@@ -11,14 +11,14 @@ import numpy as np
 
 from so101_sim import scene
 
-_RING_M = (0.22, 0.34)  # from the middle of where cubes lie: beyond the workspace's border
+_RING_M = (0.22, 0.34)  # distance from the middle of the cube's area: outside the workspace
 _MIDDLE_M = (0.225, 0.0)
 _BASE_X_M = 0.10  # nothing lies beside the arm's base
 _HUES = (0.08, 0.92)  # the cube's red is at 0 and 1
 
 
 def furnish(count: int, seed: int) -> Callable[[mujoco.MjSpec], None]:
-    """What adds so many things to a scene; the same seed gives the same ones."""
+    """Make a function that adds `count` things to a scene; the same seed gives the same things."""
 
     def add(spec: mujoco.MjSpec) -> None:
         rng = np.random.default_rng([seed, 72])

@@ -22,39 +22,39 @@ from so101_sim.operator import Attempt, OperatorConfig, ScriptedOperator, Stage
 from so101_sim.station.settings import StationError
 
 _NEAR_RAD = 0.15  # a leader that is so near to the robot has come to it
-_PATIENCE_S = 8.0  # and if it never does, the person tries all the same
-_AGAIN_S = 3.0  # what did not help is done again
+_PATIENCE_S = 8.0  # if the leader never comes, the person goes on after this time
+_AGAIN_S = 3.0  # a key press without effect is repeated after this time
 _SHARPENING = 0.35  # share of a new look in what the person believes
 _MOVED_M = 0.03  # a cube so far from where it was believed has been moved
-_STILL_M = 0.004  # a gripper that moved less than this between two looks stands
-_SAG = 0.2  # share of a new look in how far the robot is believed to hang off the leader
+_STILL_M = 0.004  # a leader's gripper that moved less than this between two looks stands still
+_SAG = 0.2  # share of a new look in the believed offset of the robot from the leader
 _MOST_SAG_M = 0.02
 _WORLD = WorldConfig()
 
 
 class Phase(Enum):
-    """What the person takes from the status on the screen."""
+    """Situations that the person reads from the status on the screen."""
 
     SET_OUT = "set out"  # the robot is reset: time to put the cube back
-    READY = "ready"  # it waits for the person to be ready
+    READY = "ready"  # the robot waits for the person to be ready
     ACTING = "acting"  # an episode runs, or waits for the person's first motion
-    VERDICT = "verdict"  # it waits for success or failure
+    VERDICT = "verdict"  # the system waits for success or failure
     APART = "apart"  # nothing that concerns the person
 
 
 @dataclass(frozen=True)
 class HandConfig:
-    """How the person behaves: parameters `hand.<field>`. Pairs are lowest and highest. All values are assumptions."""
+    """Behaviour of the person: parameters `hand.<field>`. Pairs are lowest and highest. All values are assumptions."""
 
     cube_x_m: tuple[float, ...] = described(_WORLD.cube_x_m, "Where the cube is put, x in the base frame.")
     cube_y_m: tuple[float, ...] = described(_WORLD.cube_y_m, "Where the cube is put, y in the base frame.")
     cube_yaw_rad: tuple[float, ...] = described(_WORLD.cube_yaw_rad, "How the cube is turned about the vertical.")
     reset_s: float = described(1.5, "How long it takes to put the cube back.", minimum=0.0, maximum=60.0)
-    judge_s: float = described(0.4, "How long the cube must look held before success is said.", minimum=0.0, maximum=10.0)
+    judge_s: float = described(0.4, "Time the cube must look held before the person says success.", minimum=0.0, maximum=10.0)
     overrule_s: float = described(
-        1.5, "In training success is said only this much later, where nobody else has; negative: never.", maximum=60.0
+        1.5, "In training: how long the person leaves success to the judge before saying it; negative: never.", maximum=60.0
     )
-    judges: bool = described(True, "In an evaluation success is said as soon as it is seen; false: only when asked for.")
+    judges: bool = described(True, "In an evaluation the person says success as soon as they see it; false: only when asked.")
     ready_key: str = described("KEY_F5", "Key that says: ready.")
     success_key: str = described("KEY_F9", "Key that says: success.")
     failure_key: str = described("KEY_F10", "Key that says: failure.")
@@ -68,7 +68,7 @@ class HandConfig:
 
 @dataclass(frozen=True)
 class Status:
-    """The status on the screen. episode: which one. number: how many of its mode were before. success: said already."""
+    """The status on the screen. episode: run and number. number: earlier episodes of its mode. success: already reached."""
 
     phase: Phase
     mode: Mode
@@ -79,14 +79,14 @@ class Status:
 
 @dataclass(frozen=True)
 class Look:
-    """What the eyes see, late. cube: position (3,) m and quaternion x y z w (4,), imprecise. arm: the robot's, (6,) rad."""
+    """A view of the table, late. cube: position (3,) m and quaternion x y z w (4,), imprecise. arm: robot's joints (6,) rad."""
 
     cube: tuple[np.ndarray, np.ndarray]
     arm: np.ndarray
 
 
 class Hands(Protocol):
-    """What the person can do; `channel.RemoteHands` is one."""
+    """Actions that a person's hands can do; `channel.RemoteHands` does them."""
 
     def feel(self) -> Mapping[str, Mapping[str, float]]:
         """Joints of both arms [rad], by arm and name."""
@@ -95,7 +95,7 @@ class Hands(Protocol):
         """Take joints of an arm and move each there [rad]."""
 
     def release(self, arm: str) -> None:
-        """Let an arm go."""
+        """Let go of an arm."""
 
     def place_cube(self, x: float, y: float, yaw: float) -> None:
         """Put the cube on the table [m, m, rad]."""
@@ -105,7 +105,7 @@ class Hands(Protocol):
 
 
 class Eyes:
-    """What the person believes of what they see: looks are imprecise, so they are put together."""
+    """The person's belief about the table: single looks are imprecise, so it averages them."""
 
     def __init__(self, kinematics: Kinematics) -> None:
         self._kinematics = kinematics
@@ -114,7 +114,7 @@ class Eyes:
         self._grippers: deque[float] = deque(maxlen=4)
 
     def take(self, look: Look) -> None:
-        """Another look."""
+        """Take another look into account."""
         position, turn = look.cube
         if self.cube is not None and np.linalg.norm(position - self.cube[0]) < _MOVED_M:
             before, turned = self.cube
@@ -136,7 +136,7 @@ class Eyes:
 
 
 class Hand:
-    """Call `step` ten times a second or so. The same seed and the same sights give the same person."""
+    """The scripted person. Call `step` about ten times a second. The same seed and the same looks give the same behaviour."""
 
     def __init__(
         self, config: HandConfig, person: OperatorConfig, task: TaskSpec, kinematics: Kinematics, hands: Hands, seed: int = 0
@@ -156,14 +156,14 @@ class Hand:
         self._holds = False
         self._begun = False
         self._verdict = ""
-        self._believed = False  # that the cube is held
+        self._believed = False  # the person believes that the cube is held
         self._held_s: float | None = None
         self._ticks = 0
         self._sag = np.zeros(3)
-        self._reached: deque[np.ndarray] = deque(maxlen=3)  # where the leader's gripper was
+        self._reached: deque[np.ndarray] = deque(maxlen=3)  # positions (3,) m of the leader's gripper in the last looks
 
     def step(self, now_s: float, status: Status, look: Look | None) -> None:
-        """Look, and do what there is to do. Raises what the hands raise."""
+        """Look, then act as the status demands. Raises the errors of the hands."""
         if look is not None:
             self.eyes.take(look)
         setting_out = status.phase in (Phase.SET_OUT, Phase.READY)
@@ -235,7 +235,7 @@ class Hand:
     def _demonstrate(self, now_s: float) -> None:
         operator, releases = self.operator, self.operator.attempt is Attempt.RELEASE
         if self._verdict == "failure" or (self._verdict and not releases):
-            return  # both hands keep still until it is over
+            return  # both hands keep still until the episode is over
         if not self._holds and not (self._leader_has_come() or now_s - self._since_s > _PATIENCE_S):
             return
         if self._believed and not self._verdict:
@@ -243,7 +243,7 @@ class Hand:
             if not releases:
                 return
         self._drive()
-        dropped = bool(self._verdict) and self._held_s is None  # the person's word is about what is seen now
+        dropped = bool(self._verdict) and self._held_s is None  # the verdict must hold for what is seen now
         if dropped or operator.gives_up(self.eyes.cube):
             self._say(now_s, "failure")
 
@@ -260,11 +260,11 @@ class Hand:
             self._say(now_s, "failure")
 
     def _drive(self) -> None:
-        """Move the leader as the operator would move the robot; keep hands off where they would."""
+        """Move the leader as the scripted operator would move the robot; keep hands off where the operator would."""
         leader = self._leader()
         joints = leader.copy() if self._holds or self.operator.mode is Mode.DEMONSTRATION else self.eyes.arm.copy()
         if self.operator.stage is Stage.CLOSE:
-            joints[-1] = self.eyes.arm[-1]  # whether the jaws closed on something only the robot's show
+            joints[-1] = self.eyes.arm[-1]  # only the robot's jaws show whether they closed on something
         self._compare(leader)
         position, turn = self.eyes.cube
         aim = position - np.append(self._sag[:2], 0.0)
@@ -280,7 +280,7 @@ class Hand:
         self._hands.hold("leader", dict(zip(self.task.joints, targets.tolist(), strict=True)))
 
     def _compare(self, leader: np.ndarray) -> None:
-        """How far the robot hangs off where the leader is: seen while both stand still, and then allowed for."""
+        """Measure, while both stand still, how far the robot is off the leader; `_drive` then allows for it."""
         reached = self._kinematics.forward(leader).position
         self._reached.append(reached)
         if len(self._reached) == 3 and max(np.linalg.norm(before - reached) for before in self._reached) < _STILL_M:

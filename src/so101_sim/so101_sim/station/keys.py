@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The twin's keyboard: a device of the kernel where it lets us make one, else a socket that carries the same events."""
+"""The twin's keyboard: a device of the kernel (uinput) where that is allowed, else a socket that carries the same events."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from so101_sim.station.settings import StationError
 
 _EVENT = struct.Struct("llHHi")  # struct input_event: seconds, microseconds, type, code, value
 _KEYS = {name: code for name, code in ecodes.ecodes.items() if name.startswith("KEY_") and 0 < code < ecodes.KEY_MICMUTE}
-_HELD_S = 0.06  # how long a key is down that is pressed
+_HELD_S = 0.06  # how long a pressed key stays down
 
 
 class Keys(Protocol):
-    """Where keys are pressed."""
+    """A keyboard whose keys can be pressed."""
 
     def change(self, key: int, down: bool) -> None:
-        """A key, by its code, goes down or up."""
+        """Put a key, by its code, down or up."""
 
     def close(self) -> None:
-        """Take the keyboard away."""
+        """Remove the keyboard."""
 
 
 class KernelKeys:
-    """A keyboard that the kernel has (uinput), with a link to its device. Raises OSError where that cannot be had."""
+    """A keyboard of the kernel (uinput), with a link to its device. Raises OSError where it cannot be made."""
 
     def __init__(self, link: Path) -> None:
         self._link = link
@@ -50,18 +50,18 @@ class KernelKeys:
             raise OSError(f"{link} cannot be made a link to the keyboard: {error}") from error
 
     def change(self, key: int, down: bool) -> None:
-        """A key, by its code, goes down or up."""
+        """Put a key, by its code, down or up."""
         self._device.write(ecodes.EV_KEY, key, int(down))
         self._device.syn()
 
     def close(self) -> None:
-        """Take the keyboard away."""
+        """Remove the keyboard."""
         self._link.unlink(missing_ok=True)
         self._device.close()
 
 
 class SocketKeys:
-    """A socket from which each reader gets the kernel's input events. What was pressed before it came it does not get."""
+    """A socket that sends the kernel's input events to each reader, from the moment it connects."""
 
     def __init__(self, path: Path) -> None:
         make_room(path)
@@ -81,7 +81,7 @@ class SocketKeys:
 
     @property
     def readers(self) -> int:
-        """How many read the events."""
+        """Number of readers of the events."""
         return len(self._readers)
 
     def _accept(self) -> None:
@@ -97,7 +97,7 @@ class SocketKeys:
                     self._readers.append(reader)
 
     def change(self, key: int, down: bool) -> None:
-        """A key, by its code, goes down or up."""
+        """Put a key, by its code, down or up."""
         now_us = time.time_ns() // 1000
         when = divmod(now_us, 1_000_000)
         data = _EVENT.pack(*when, ecodes.EV_KEY, key, int(down)) + _EVENT.pack(*when, ecodes.EV_SYN, ecodes.SYN_REPORT, 0)
@@ -105,14 +105,14 @@ class SocketKeys:
             for reader in list(self._readers):
                 try:
                     sent = reader.send(data)
-                except OSError:  # gone, or it has read nothing for a long time
+                except OSError:  # the reader is gone, or has read nothing for a long time
                     sent = 0
                 if sent != len(data):
                     reader.close()
                     self._readers.remove(reader)
 
     def close(self) -> None:
-        """Take the keyboard away."""
+        """Remove the keyboard."""
         self._wake.send(b"x")
         self._thread.join()
         for found in (self._server, self._wake, self._woken, *self._readers):
@@ -126,7 +126,7 @@ def make_room(path: Path) -> None:
     if path.is_symlink() or path.is_socket():
         path.unlink()
     elif path.exists():
-        raise StationError(f"{path} is there and is none of the twin's; remove it or choose another --folder")
+        raise StationError(f"{path} exists and does not belong to the twin; remove it or choose another --folder")
 
 
 def make_keys(path: Path) -> Keys:
@@ -145,7 +145,7 @@ def key_code(name: str) -> int:
 
 
 def press(keys: Keys, name: str) -> None:
-    """Press a key, by its name, and let it go a moment later. Raises StationError."""
+    """Press a key, by its name, and release it a moment later. Raises StationError."""
     code = key_code(name)
     keys.change(code, True)
     time.sleep(_HELD_S)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the twin is doing: whether its time keeps up, how many pictures it made, and what they cost."""
+"""Report of the twin: whether its time keeps up, how many pictures it made, and what they cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from so101_sim.station.twin import Twin
 
 
 def report(twin: Twin, settings: StationSettings, now_s: float) -> dict[str, Any]:
-    """Figures since the start as JSON types. real_time_factor is of simulated time by wall time, late_steps of 5 ms each."""
+    """Figures since the start as JSON types. real_time_factor: simulated time by wall time. late_steps: of 5 ms each."""
     clock = twin.clock
     return {
         "real_time_factor": round(clock.factor(now_s), 5),
@@ -39,7 +39,7 @@ def _camera(counted: dict[str, float]) -> dict[str, Any]:
 
 
 def sentence(figures: dict[str, Any]) -> str:
-    """The same in one line for people."""
+    """The figures in one line for people."""
     cameras = ", ".join(
         f"{name} {found['pictures']} pictures ({found['late']} late, {found['ms_per_picture']:g} ms each)"
         for name, found in figures["cameras"].items()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes the twin no easier than a real station. Every imperfection is a setting; its docstring names the source."""
+"""Settings that make the twin no easier than a real station. Each imperfection is one; the docstrings name the sources."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from so101_sim.config import WorldConfig
 
 
 class StationError(ValueError):
-    """A twin that cannot be made as asked; the message is a sentence with the cure."""
+    """A request that the twin cannot fulfil; the message is a sentence with the cure."""
 
 
 @dataclass(frozen=True)
 class ServoSettings:
-    """How the follower's servos miss their goals.
+    """Imperfections by which the follower's servos miss their goals.
 
     dead_band_rad: one count of 4096, as registers 26 and 27 leave the factory (Feetech's memory table of the STS series).
     backlash_rad: 0.87 degrees measured, the datasheet says at most 0.5 (robonine.com's test of the STS3215; about one degree
@@ -39,7 +39,7 @@ class ServoSettings:
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """One camera.
+    """Settings of a camera.
 
     latency_s: assumed for a USB camera with MJPG, about two frames at 30 Hz for exposure, read-out and transfer.
     exposure_spread: assumed for automatic exposure. noise: assumed, a cheap sensor by lamp light. fps: what two cores carry,
@@ -66,7 +66,7 @@ FRONT_CAMERA = CameraSettings(width=320, height=240, fps=10.0)
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """What lies about, and the light. All values are assumptions about a table in a lived-in room."""
+    """Things on the table, and the light. All values are assumptions about a table in a lived-in room."""
 
     distractors: int = described(5, "Things on the table beside the cube.", minimum=0, maximum=20)
     light_spread: float = described(0.15, "How far the lamp's brightness wanders, as a share.", minimum=0.0, maximum=0.9)
@@ -78,10 +78,10 @@ class SceneSettings:
 
 @dataclass(frozen=True)
 class ArmSettings:
-    """How the arms were put together.
+    """Mounting of the arms, their adapter, and the hands that move them.
 
-    zero_spread_counts: a horn is screwed on as its teeth allow; the spread is assumed, and leaves room for the homing offset,
-    which a servo holds up to 2047 counts.
+    zero_spread_counts: a servo's horn goes on in steps of its teeth. The spread is assumed; it leaves room for the homing
+    offset, which a servo holds up to 2047 counts.
     """
 
     zero_spread_counts: int = described(1500, "How far the middle of a joint is off its servo's.", minimum=0, maximum=1900)

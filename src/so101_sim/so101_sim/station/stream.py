@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera streams as MJPEG over HTTP on this machine. A reader that is slow misses pictures; nobody waits for it."""
+"""Camera streams as MJPEG over HTTP on this machine. A slow reader misses pictures; nobody waits for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 _BOUNDARY = "picture"
-_SEND_BUFFER = 65536  # about one picture: what waits in there is old
+_SEND_BUFFER = 65536  # about one picture: more would wait there and grow old
 _SEND_TIMEOUT_S = 5.0  # a reader that takes nothing for so long is gone
 
 
@@ -24,47 +24,47 @@ class Outlet:
 
     @property
     def readers(self) -> int:
-        """How many read the stream now."""
+        """Number of readers of the stream now."""
         return self._readers
 
     def put(self, picture: bytes) -> None:
-        """A new picture, JPEG."""
+        """Publish a new picture, JPEG."""
         with self._changed:
             self._picture, self._number = picture, self._number + 1
             self._changed.notify_all()
 
     def enter(self) -> int:
-        """A reader comes. Returns the number of the newest picture, which is old for it."""
+        """Count a reader that comes. Returns the number of the newest picture, which that reader need not get."""
         with self._changed:
             self._readers += 1
             self._changed.notify_all()
             return self._number
 
     def leave(self) -> None:
-        """A reader has gone."""
+        """Count a reader that has gone."""
         with self._changed:
             self._readers -= 1
 
     def after(self, number: int, timeout_s: float = 1.0) -> tuple[bytes, int]:
-        """The newest picture once there is one newer than `number`; nothing when none comes in time or it is closed."""
+        """Wait for a picture newer than `number`; return it and its number. Empty when none comes in time, or after the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._number > number or self._closed, timeout_s)
             return (self._picture, self._number) if self._number > number else (b"", number)
 
     def wait_for_reader(self, timeout_s: float) -> bool:
-        """Whether anybody reads, now or within that time."""
+        """Wait for a reader; whether there is one within `timeout_s`."""
         with self._changed:
             return self._changed.wait_for(lambda: self._readers > 0 or self._closed, timeout_s) and not self._closed
 
     def close(self) -> None:
-        """Nothing comes any more."""
+        """End the stream: no more pictures come."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
-        """Whether nothing comes any more."""
+        """Whether the stream has ended."""
         return self._closed
 
 
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
-        """Readers come and go; nobody needs to know."""
+        """Do nothing: nobody needs a log of readers that come and go."""
 
 
 class StreamServer(ThreadingHTTPServer):
@@ -114,7 +114,7 @@ class StreamServer(ThreadingHTTPServer):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """TCP port on which it listens."""
         return self.server_address[1]
 
     def start(self) -> None:
@@ -122,7 +122,7 @@ class StreamServer(ThreadingHTTPServer):
         self._thread.start()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A reader that resets its connection is none of our trouble."""
+        """Do nothing: a reader may reset its connection."""
 
     def stop(self) -> None:
         """End every stream."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The twin's world and its two arms in real time, and what a person's hands can do there."""
+"""The twin's world and its two arms in real time, and the actions of a person's hands in it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from so101_sim.station.shared import SharedState, Snapshot
 from so101_sim.world import World
 
 STEP_S = scene.TIMESTEP_S
-_REST_RAD = (0.0, -1.745, 1.497, 1.60, 1.559, 0.10)  # folded: it stays there without torque, beside where cubes lie
+_REST_RAD = (0.0, -1.745, 1.497, 1.60, 1.559, 0.10)  # folded: the arm stays there without torque, clear of the cube's area
 _LEADER_RAD = (0.0, -1.2, 1.2, 0.9, 1.5, 0.5)
 
 
 class Twin:
-    """Follower and leader as servos on serial devices, above one simulated table. Use it as a context manager."""
+    """Follower and leader as servos on serial devices, at one simulated table. Use it as a context manager."""
 
     def __init__(self, folder: Path, settings: StationSettings | None = None, task: TaskSpec | None = None) -> None:
-        """folder: where the devices `follower` and `leader` appear. Raises WorldError for a world that cannot be."""
+        """folder: where the devices `follower` and `leader` appear. Raises WorldError for settings that give no world."""
         self.settings = settings = settings or StationSettings()
         self.task = task or TaskSpec()
         self.world = make_world(settings, self.task)
@@ -67,16 +67,16 @@ class Twin:
         self.stop()
 
     def start(self) -> None:
-        """Plug the arms in and let time pass as it does. Raises EmulatorError when a device cannot be made."""
+        """Plug the arms in and run in real time. Raises EmulatorError when a device cannot be made."""
         self.plug_in()
         self.run()
 
     def run(self) -> None:
-        """From now on time passes as it does."""
+        """Run in real time from now on."""
         self._thread.start()
 
     def plug_in(self) -> None:
-        """Plug the arms in; time passes by `step` alone. Raises EmulatorError when a device cannot be made."""
+        """Plug the arms in; time passes only by `step`. Raises EmulatorError when a device cannot be made."""
         started = []
         try:
             for bus in self.buses.values():
@@ -89,7 +89,7 @@ class Twin:
         self.step()
 
     def stop(self) -> None:
-        """End time, and take the devices away."""
+        """Stop time, and remove the devices."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -105,14 +105,14 @@ class Twin:
             self._kept = kept
 
     def hold(self, arm: str, joints: dict[str, float]) -> None:
-        """A hand takes joints of the `follower` or the `leader`, by name, and moves each there [rad].
+        """Take joints of the `follower` or the `leader` by hand, by name, and move each there [rad].
 
-        A joint that has torque moves on the leader alone. Raises StationError.
+        Only on the leader does a joint with torque move. Raises StationError.
         """
         self._hands(arm).hold(joints)
 
     def release(self, arm: str) -> None:
-        """The hands let an arm go. Raises StationError."""
+        """Let go of an arm. Raises StationError."""
         self._hands(arm).release()
 
     def _hands(self, arm: str) -> Hands:
@@ -123,14 +123,14 @@ class Twin:
     def place_cube(self, x: float, y: float, yaw: float) -> None:
         """Put the cube on the table, x and y [m] in the base frame, turned by yaw [rad]. Raises StationError."""
         if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in (x, y, yaw)):
-            raise StationError(f"the cube cannot be put to {x!r}, {y!r}, turned by {yaw!r}; expected metres, metres, radians")
+            raise StationError(f"the cube cannot be put at {x!r}, {y!r}, turned by {yaw!r}; expected metres, metres, radians")
         with self.buses["follower"].still():
             world = self.world
             world.put_cube(np.array([x, y, world.cube_half_m]), np.array([math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)]))
             self._places += 1
 
     def joints(self) -> dict[str, dict[str, float]]:
-        """Where the joints of both arms are [rad], by arm and name: whoever holds one feels that."""
+        """Joint angles of both arms [rad], by arm and name, as hands feel them."""
         state = self.state.read()
         found = {"follower": state.joints, "leader": state.leader} if state else {}
         return {arm: dict(zip(JOINTS, values.tolist(), strict=True)) for arm, values in found.items()}
@@ -162,7 +162,7 @@ class Twin:
 
 
 def make_world(settings: StationSettings, task: TaskSpec) -> World:
-    """The world that a seed gives; in another process the same one. Raises WorldError."""
+    """Make the world of the settings' seed, the same in every process. Raises WorldError."""
     world = World(settings.world, task, furnish=furnish(settings.scene.distractors, settings.seed))
     world.reset(settings.seed)
     return world
