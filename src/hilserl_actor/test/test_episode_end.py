@@ -221,7 +221,7 @@ def test_a_verdict_before_an_episode_has_begun_judges_nothing_and_failure_resets
     assert rig.resets == [rig.loop.seed] * (1 + again)
     assert rig.loop.phase is (Phase.RESETTING if again else STATES[state][1])
     if state != "reset under way" and end is End.SUCCESS:
-        assert "nothing has been done yet" in rig.loop.text
+        assert "no success yet" in rig.loop.text
 
 
 @pytest.mark.parametrize("state", list(STATES))

@@ -68,9 +68,7 @@ def roles_of(values: Mapping[str, Any]) -> Roles:
     if not simulated:
         _check_station(values, roles)
     if "judge" in values and roles.judge == "person" and not (roles.keys or roles.scripted_judge):
-        raise CommandError(
-            f"the person judges, but has no key to say success or failure; {_WITH_KEYS}, or name a --classifier"
-        )
+        raise CommandError(f"the person judges, but has no key to say success or failure; {_WITH_KEYS}, or name a --classifier")
     return roles
 
 
