@@ -115,6 +115,7 @@ class ControlLoop:
         self.intervention = False
         self.dropped = 0  # actions of policy or person that were not finite
         self._hold: np.ndarray | None = None  # joint targets (J,) rad while a person is waited for
+        self._asks = pace.ready_ticks is None  # for the person's word before the arm goes to its start
         self._waited_ns: int | None = None  # stamp of the newest observation in which a person was waited for
 
     # What the caller may ask ------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ class ControlLoop:
         if isinstance(self.state, (Paused, Done)):
             return Outcome()
         if self.arm_stopped:
-            self.state = Holding("the arm is stopped", Lack.CLEARANCE)
+            self.state = Holding("the arm is stopped", Lack.CLEARANCE, self._asks)
             return Outcome()
         mode = self.counters.next_mode(self.plan)
         if mode is None:
@@ -162,10 +163,16 @@ class ControlLoop:
             return Outcome()
         self.mode = mode
         if mode is not Mode.DEMONSTRATION and not self.policy.ready(self.counters.sequence + 1):
-            self.state = NoPolicy()
+            self._asks = self.pace.ready_ticks is None
+            self.state = NoPolicy(self._asks)
             return Outcome()
         if self._waits_for_judge:
-            self.state = Holding(f"no image has been judged yet: the {self.judge_name} is starting or not running", Lack.REWARD)
+            why = f"no image has been judged yet: the {self.judge_name} is starting or not running"
+            self.state = Holding(why, Lack.REWARD, self._asks)
+            return Outcome()
+        if self._asks:
+            self._hold = None
+            self.state = AwaitingReady(None, moves=True)
             return Outcome()
         self.seed = self.counters.next_seed(self.plan, mode)
         self.state = Resetting()
@@ -267,7 +274,7 @@ class ControlLoop:
         if isinstance(self.state, Paused):
             self.state = Paused(why=_STOPPED)
         elif not isinstance(self.state, (Done, Idle)):
-            self.state = Holding("the arm is stopped", Lack.CLEARANCE)
+            self.state = Holding("the arm is stopped", Lack.CLEARANCE, self._asks)
         return outcome
 
     def lost(self, why: str, lack: Lack = Lack.OBSERVATION) -> Outcome:
@@ -275,7 +282,8 @@ class ControlLoop:
         if not isinstance(self.state, (AwaitingReady, AwaitingPerson, Running, AwaitingVerdict)):
             return Outcome()
         outcome = self._cut(End.LOST, why)
-        self.state = Holding(why, lack)
+        self._asks = self.pace.ready_ticks is None
+        self.state = Holding(why, lack, self._asks)
         return outcome
 
     def recovered(self, lack: Lack = Lack.OBSERVATION) -> Outcome:
@@ -289,6 +297,9 @@ class ControlLoop:
 
     def observe(self, observation: Observation, joints: np.ndarray) -> Outcome:
         """Take one observation, which may finish steps, or the episode; `act` comes next. joints: (J,) rad as measured."""
+        if isinstance(self.state, AwaitingReady) and self.state.moves and self.state.ready:
+            self._asks = False
+            return self.start()
         if isinstance(self.state, AwaitingVerdict):
             if self._waited(observation.stamp_ns):
                 self.state.ticks_left -= 1
@@ -337,7 +348,7 @@ class ControlLoop:
             self._hold = np.array(joints, float)
         active = teleop is not None and teleop.active and bool(np.isfinite(teleop.action).all())  # NaN is nobody's hand
         if isinstance(self.state, AwaitingReady):
-            if self._waited(observation.stamp_ns) and self.state.tick(active):
+            if self._waited(observation.stamp_ns) and self.state.tick(active) and not self.state.moves:
                 self.state = self._prepared()  # from the next observation on, which every source of teleop answers
         elif active:
             self.state = self._begun()

@@ -27,9 +27,14 @@ class Phase(IntEnum):
 class Lack(Enum):
     """Reason why the arm holds; the value tells the person when it goes on."""
 
-    OBSERVATION = "keep clear: when that is back the arm goes to its start by itself"
-    REWARD = "keep clear: with the next reward the arm goes to its start by itself"
-    CLEARANCE = "clear the stop with reach-grasp estop --clear when nobody is in reach: the arm goes to its start by itself"
+    OBSERVATION = "keep clear: when that is back"
+    REWARD = "keep clear: with the next reward"
+    CLEARANCE = "clear the stop with reach-grasp estop --clear when nobody is in reach:"
+
+
+def _goes_on(asks: bool) -> str:
+    """How the arm goes on when nothing hinders it any more. asks: it waits for the person's word first."""
+    return "you are asked whether you are ready" if asks else "the arm goes to its start by itself"
 
 
 @dataclass
@@ -42,10 +47,16 @@ class Idle:
 
 @dataclass
 class NoPolicy:
-    """The next episode needs a policy, and none has come yet."""
+    """The next episode needs a policy, and none has come yet. asks: the person is asked before the arm moves."""
+
+    asks: bool = False
 
     phase = Phase.WAITING
-    text = "waiting for the first policy; keep clear: with it the arm goes to its start by itself"
+
+    @property
+    def text(self) -> str:
+        """Instruction for the person."""
+        return f"waiting for the first policy; keep clear: with it {_goes_on(self.asks)}"
 
 
 @dataclass
@@ -64,12 +75,14 @@ class Resetting:
 
 @dataclass
 class AwaitingReady:
-    """After the reset: the arm holds until the person is ready. ticks_left: until the episode begins by itself; None: never.
+    """The arm holds until the person is ready. ticks_left: until the episode begins by itself; None: never.
 
-    The person is ready by saying so or by taking hold. A hand that has driven since before the reset must first let go.
+    The person is ready by saying so or by taking hold. A hand that has driven since before must first let go. moves: the arm
+    stands anywhere, and goes to its start when the person is ready; else it has been there, and the episode begins.
     """
 
     ticks_left: int | None
+    moves: bool = False
     ready: bool = False
     released: bool = False  # nobody drove in at least one observation since the reset
     note: str = ""
@@ -87,6 +100,8 @@ class AwaitingReady:
     @property
     def text(self) -> str:
         """Instruction for the person."""
+        if self.moves:
+            return "keep clear, then say ready or take hold: the arm goes to its start"
         begins = "" if self.ticks_left is None else f"; the episode begins by itself in {max(0, self.ticks_left)} ticks"
         return f"{self.note}put the object back, then say ready or take hold and drive{begins}"
 
@@ -157,17 +172,18 @@ class Paused:
 
 @dataclass
 class Holding:
-    """The arm holds until its `lack` is over; then a new episode begins with a reset."""
+    """The arm holds until its `lack` is over; then a new episode begins. asks: the person is asked before the arm moves."""
 
     why: str
     lack: Lack
+    asks: bool = False
 
     phase = Phase.HOLDING
 
     @property
     def text(self) -> str:
         """Reason for holding, and when the arm goes on."""
-        return f"{self.why}; {self.lack.value}"
+        return f"{self.why}; {self.lack.value} {_goes_on(self.asks)}"
 
 
 @dataclass

@@ -257,6 +257,9 @@ AT_THE_PERSONS_PACE = ("judge:=person", "ready_after_s:=-1.0", "wait_for_person:
 def test_a_person_alone_demonstrates_at_a_real_arm_without_anybody_who_publishes_a_reward(station):
     """The road of a new station: before, each episode ended with "no reward for 1.0 s"."""
     station.rewards = station.driving = False
+    assert "keep clear" in station.status.text, "the arm does not move before a person says so"
+    station.say(EpisodeEvent.READY)
+    station.until(lambda: "put the object back" in station.status.text, "the reset")
     station.commands.clear()
     station.until(lambda: len(station.commands) > 5, "commands that hold, so that no watchdog stops the arm")
     held = {tuple(command.points[0].positions) for command in station.commands[1:]}

@@ -70,6 +70,9 @@ class Rig:
         return outcome
 
     def begin(self):
+        if self.loop.phase is Phase.AWAITING_READY:  # the person agrees to the first motion
+            self.loop.ready()
+            self.observe()
         self.loop.reset_done()
         return self
 
@@ -261,6 +264,10 @@ def test_a_lost_camera_ends_the_episode_but_where_no_observation_is_due(state):
     if state in BEGUN and state != "holds after success":
         assert rig.results[0].judge == "" and not rig.steps[-1].is_terminal
     rig.follow(rig.loop.recovered())
+    if state == "awaits ready":  # where a person is waited for, the arm does not move without their word
+        assert "keep clear, then say ready" in rig.loop.text
+        rig.loop.ready()
+        rig.observe()
     assert phase_after(rig) is Phase.RESETTING
 
 
@@ -338,8 +345,33 @@ def test_a_demonstrations_clock_begins_with_the_first_active_command_and_the_arm
 def test_an_arm_that_is_far_from_its_start_while_a_person_is_waited_for_holds_where_it_is():
     """Before, a limp arm that had sunk leapt back once it had torque again, beside the hand that puts the object back."""
     rig = Rig(DEMONSTRATE, judge="person", ready_ticks=None)
+    rig.loop.ready()
+    rig.observe()
     rig.loop.reset_done(np.full(6, 0.7))
     assert all(np.array_equal(rig.observe().joints, JOINTS) for _ in range(3))
+
+
+def test_an_arm_beside_a_person_goes_to_its_start_only_on_their_word():
+    """An actor that was killed and started again, or a camera that is back, must not move the arm beside a hand."""
+    rig = Rig(DEMONSTRATE, judge="person", ready_ticks=None)
+    assert rig.loop.phase is Phase.AWAITING_READY and "keep clear, then say ready" in rig.loop.text and not rig.resets
+    assert all(np.array_equal(rig.observe().joints, JOINTS) for _ in range(3)), "told to hold where it is"
+    rig.loop.judge(False)
+    assert rig.loop.phase is Phase.AWAITING_READY and not rig.resets, "another key is no ready"
+    rig.observe()
+    rig.loop.ready()
+    rig.observe()
+    assert rig.loop.phase is Phase.RESETTING and len(rig.resets) == 1
+    rig.loop.reset_done()
+    assert "put the object back" in rig.loop.text
+    rig.follow(rig.loop.lost("no wrist for 1.0 s"))
+    rig.follow(rig.loop.recovered())
+    assert "keep clear, then say ready" in rig.loop.text and len(rig.resets) == 1
+    for active in (True, False, True):  # a hand that holds on from before has to let go first
+        assert len(rig.resets) == 1
+        rig.observe(teleop=Teleop(active, np.zeros(4) if active else None))
+    rig.observe()
+    assert rig.loop.phase is Phase.RESETTING and len(rig.resets) == 2, "taking hold says ready too"
 
 
 def test_the_ticks_to_hold_after_success_are_counted_down():

@@ -60,7 +60,7 @@ class Person(Rig):
 
     def __init__(self) -> None:
         super().__init__(11)
-        self.stick, self.pressed = 0.0, ""
+        self.stick, self.pressed, self.sent = 0.0, "", 0
         self.status = EpisodeStatus()
         self.results: list[EpisodeResult] = []
         self.joy = self.node.create_publisher(Joy, "joy", qos.JOY)
@@ -71,17 +71,21 @@ class Person(Rig):
     def meanwhile(self) -> None:
         held = [bool(self.stick), *(name == self.pressed for name in BUTTONS[1:])]
         self.joy.publish(Joy(axes=[0.0, self.stick], buttons=list(map(int, held))))
+        self.sent += 1
 
     def press(self, key: str, until: object, what: str) -> None:
         """Press a key, until something comes of it, and let it go."""
         self.pressed = key
         self.until(until, what)
-        self.pressed = ""
+        self.pressed, sent = "", self.sent
+        self.until(lambda: self.sent > sent + 3, "the key to be let go")
 
     def show(self, verdict: str) -> EpisodeResult:
         """Give one demonstration: say ready, drive for a while, then give the verdict."""
         count = len(self.results)
         self.until(lambda: self.status.phase == EpisodeStatus.AWAITING_READY, "the arm to wait until the person is ready")
+        if "keep clear" in self.status.text:  # the arm's first motion
+            self.press("ready", lambda: "put the object back" in self.status.text, "the arm at its start")
         self.press("ready", lambda: self.status.phase == EpisodeStatus.AWAITING_PERSON, "the arm to wait for the first motion")
         self.stick = 0.5
         self.until(lambda: self.status.phase == EpisodeStatus.RUNNING and self.status.index >= 5, "the episode to run")
