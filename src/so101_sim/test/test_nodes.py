@@ -148,6 +148,17 @@ def test_lockstep_answers_each_command_with_exactly_one_tick(start, station) -> 
     assert station.reset(6) == stamp + TICK_NS, "time goes on when the world is reset"
 
 
+def test_a_reset_that_is_asked_for_again_is_the_same_reset(start, station) -> None:
+    """Whoever waits too long for an answer asks again: that must not move the time at which an episode begins."""
+    start("sim_node")
+    stamp = station.reset(7)
+    assert station.reset(7) == stamp
+    joints = np.array(station.observe(stamp)[0].position)
+    station.send(stamp, joints)
+    station.observe(stamp + TICK_NS)
+    assert station.reset(7) == stamp + 2 * TICK_NS, "a world in which something has happened is made anew"
+
+
 def test_an_unanswered_observation_is_repeated_and_a_reset_repeats_the_world(start, station) -> None:
     start("sim_node")
     stamp = station.reset(5)
@@ -155,10 +166,10 @@ def test_an_unanswered_observation_is_repeated_and_a_reset_repeats_the_world(sta
     station.counts.clear()
     station.until(lambda: station.counts.get("wrist/image_raw", 0) >= 2, "the observation again")
     assert max(station.seen["joint_states"]) == stamp
+    assert bytes(station.observe(station.reset(6))[1].data) != bytes(image.data)
     again, same_image, _ = station.observe(station.reset(5))
     np.testing.assert_array_equal(_joints(again), _joints(joints))
     assert bytes(same_image.data) == bytes(image.data)
-    assert bytes(station.observe(station.reset(6))[1].data) != bytes(image.data)
 
 
 def test_the_operator_demonstrates_through_teleop_the_same_way_each_time(start, station) -> None:
