@@ -22,7 +22,7 @@ from reach_grasp.process import stop
 
 COMMAND = (sys.executable, "-m", "reach_grasp.command")
 """The reach-grasp command in the environment of this process."""
-DEVICES, REPORT, HANDS, HAND = "devices.json", "twin.json", "hand", "hand.yaml"
+DEVICES, REPORT, HANDS, PERSON = "devices.json", "twin.json", "hand", "person.yaml"
 _START_S, _ANSWER_S, _POLL_S = 60.0, 60.0, 0.1
 _MIDDLE, _MOVE, _DONE = "press Enter: ", "Press Enter when done.", "calibrated: "
 
@@ -33,7 +33,7 @@ class Station:
     def __init__(self, folder: Path, seed: int, log: Path, environment: Mapping[str, str], hand: bool = True) -> None:
         """folder: of the twin. hand: a scripted hand stands for the person. Nothing is started yet."""
         words = ["emulate-station", "--folder", str(folder), "--seed", str(seed)]
-        words += ["--hand", "scripted", "--hand-config", str(folder / HAND), "--truth"] if hand else []
+        words += ["--hand", "scripted", "--hand-config", str(folder / PERSON), "--truth"] if hand else []
         self.folder, self.log = folder, log
         self._words, self._environment = words, dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
@@ -42,7 +42,7 @@ class Station:
         self.folder.mkdir(parents=True, exist_ok=True)
         # A classifier has to see what is no success: every second demonstration fails on purpose.
         person = {"person": {"failures_every": 2}, "hand": {"judges": False}}  # in evaluation the classifier judges
-        (self.folder / HAND).write_text(json.dumps({"/**/hand": {"ros__parameters": person}}) + "\n")  # JSON is YAML
+        (self.folder / PERSON).write_text(json.dumps({"/**/hand": {"ros__parameters": person}}) + "\n")  # JSON is YAML
         devices = self.folder / DEVICES
         devices.unlink(missing_ok=True)
         with self.log.open("ab") as stream:
