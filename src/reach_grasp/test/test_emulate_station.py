@@ -22,7 +22,10 @@ PAGE = Path(__file__).parents[3] / "docs" / "twin.md"
 
 
 def test_the_table_of_devices_is_printed_and_the_devices_are_gone_at_the_end(tmp_path: Path, capsys):
+    mine = tmp_path / "twin.yaml"  # named like a node, and in the twin's folder
+    mine.write_text("/**/twin: {ros__parameters: {sight_delay_s: 0.1}}\n")
     words = ["emulate-station", "--folder", str(tmp_path), "--seed", "4", "--follower-id", "left"]
+    words += ["--truth", "--hand-config", str(mine)]
     process = subprocess.Popen([sys.executable, "-m", "reach_grasp.command", *words], stdout=subprocess.PIPE, text=True)
     try:
         devices = dict(process.stdout.readline().rstrip("\n").split(" -> ") for _ in range(6))
@@ -34,6 +37,7 @@ def test_the_table_of_devices_is_printed_and_the_devices_are_gone_at_the_end(tmp
         assert main(words) == 2 and "another twin runs in" in capsys.readouterr().err
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60)[0].startswith("real-time factor ")
+        assert "sight_delay_s" in mine.read_text()
         assert process.returncode == 0 and not Path(devices["/dev/ttyACM0"]).is_symlink()
         assert json.loads((tmp_path / "twin.json").read_text())["packets"]["leader"] > 0
     finally:

@@ -140,10 +140,12 @@ def _nodes(options: argparse.Namespace, folder: Path, state: str) -> Iterator[No
         values = {"hands": str(folder / "hand"), "seed": options.seed}
         specs.append(NodeSpec("so101_sim", "hand_node", "hand", parameters=values, parameter_files=files, respawn=True))
     processes: list[subprocess.Popen] = []
+    own = folder / "nodes"  # for their parameters, beside which a user's hand.yaml must not lie
+    own.mkdir(exist_ok=True)
     try:
         with (folder / "nodes.log").open("wb") as log:
             for spec in specs:
-                command = guarded(spec, os.getpid(), folder)
+                command = guarded(spec, os.getpid(), own)
                 streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
                 processes.append(subprocess.Popen(command, **streams, start_new_session=True))
         yield
