@@ -258,6 +258,7 @@ def test_a_person_alone_demonstrates_at_a_real_arm_without_anybody_who_publishes
     """The road of a new station: before, each episode ended with "no reward for 1.0 s"."""
     station.rewards = station.driving = False
     assert "keep clear" in station.status.text, "the arm does not move before a person says so"
+    station.until(lambda: station.event.get_subscription_count(), "somebody who hears the keys")
     station.say(EpisodeEvent.READY)
     station.until(lambda: "put the object back" in station.status.text, "the reset")
     station.commands.clear()
