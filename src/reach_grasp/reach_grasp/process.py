@@ -29,6 +29,8 @@ from reach_grasp.systems import RESPAWN_DELAY_S, nodes_of
 # Longer than a guard gives its node, so that a node which writes its last checkpoint is not cut short.
 honcho.manager.KILL_WAIT = int(guard.STOP_S) + 3
 
+CLOSED_PIPE = 141
+"""Exit code of a program whose output nobody reads, as a shell reports it of one that SIGPIPE ended."""
 # What honcho puts before each line.
 _PREFIX = re.compile(r"^\d\d:\d\d:\d\d \S+ *\| ?")
 
@@ -89,7 +91,8 @@ def run(specs: Sequence[NodeSpec], output: TextIO = sys.stdout) -> int:
             command = "exec " + shlex.join(guarded(spec, os.getpid(), Path(folder)))
             manager.add_process(spec.name, command, env={**os.environ, **spec.environment})
         manager.loop()
-    return manager.returncode
+    # Nodes that are told to end do so with 0: that nobody reads must not look like success.
+    return manager.returncode or (CLOSED_PIPE if outlet.closed else 0)
 
 
 class _Outlet:
@@ -99,19 +102,19 @@ class _Outlet:
     """
 
     def __init__(self, output: TextIO) -> None:
-        self._file, self._line, self._closed = output.fileno(), "", False
+        self._file, self._line, self.closed = output.fileno(), "", False
         self.isatty = output.isatty
         self.on_closed: Callable[[], None] = lambda: None
 
     def write(self, text: str) -> None:
         """Keep the text until its line is whole."""
         lines, end, self._line = (self._line + text).rpartition("\n")
-        if not end or self._closed:
+        if not end or self.closed:
             return
         try:
             os.write(self._file, (lines + end).encode())
         except OSError:  # a pipe without a reader, a terminal that was closed, a full disk
-            self._closed = True
+            self.closed = True
             self.on_closed()
 
     def flush(self) -> None:
