@@ -51,12 +51,14 @@ class Pace:
     """Waiting times of the loop for a person, in ticks. ready_ticks: after a reset; None: until the person is ready.
 
     wait_for_person: a demonstration's clock begins with the person's first active command. verdict_ticks: how long an
-    evaluation asks for a verdict when time is over and the person judges. hold_ticks: of a demonstration after its success.
+    evaluation asks for a verdict when time is over and the person judges; late_ticks: how long demonstrations and training do,
+    for a key that comes just too late. hold_ticks: of a demonstration after its success.
     """
 
     ready_ticks: int | None = 0
     wait_for_person: bool = False
     verdict_ticks: int = 0
+    late_ticks: int = 0
     hold_ticks: int = 0
 
 
@@ -199,14 +201,19 @@ class ControlLoop:
         return AwaitingPerson() if waits else self._begun()
 
     def _begun(self) -> Running:
-        counters, evaluates = self.counters, self.mode is Mode.EVALUATION
+        counters = self.counters
         by_person = self.judge_name == PERSON
         builder = EpisodeBuilder(
             self.task, counters.run_id, self.mode, counters.episode, counters.sequence + 1,
             hold_ticks=self.pace.hold_ticks if self.mode is Mode.DEMONSTRATION else 0,
-            unrewarded=by_person, asks=by_person and evaluates and self.pace.verdict_ticks > 0,
+            unrewarded=by_person, asks=by_person and self._ask_ticks > 0,
         )  # fmt: skip
         return Running(Episode(builder, self.seed, self.judge_name))
+
+    @property
+    def _ask_ticks(self) -> int:
+        """Ticks for which the person is asked for a verdict when time is over."""
+        return self.pace.verdict_ticks if self.mode is Mode.EVALUATION else self.pace.late_ticks
 
     # What ends an episode, or its preparation ---------------------------------------------------------------------------
 
@@ -407,7 +414,7 @@ class ControlLoop:
             self.state = Paused(why="the episode has ended") if isinstance(self.state, Paused) else Idle()
             outcome.reset_seed = self.start().reset_seed
         elif isinstance(self.state, Running) and episode.builder.awaits_verdict:
-            self.state = AwaitingVerdict(episode, self.pace.verdict_ticks)
+            self.state = AwaitingVerdict(episode, self._ask_ticks)
         return outcome
 
     def _cut(self, end: End, why: str) -> Outcome:

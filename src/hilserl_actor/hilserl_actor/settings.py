@@ -10,6 +10,9 @@ from hilserl_actor.episode import JUDGES, PERSON
 from hilserl_actor.teleop import NO_SOURCE, SOURCES
 from hilserl_ros.parameters import parameter
 
+LATE_VERDICT_S = 1.0
+"""For so long after time is over a person's verdict still counts, where an episode is not kept waiting for one."""
+
 
 @dataclass(frozen=True)
 class ActorParameters:
@@ -88,7 +91,7 @@ class ActorParameters:
     verdict_timeout_s: float = parameter(
         10.0,
         "With judge person an evaluation asks for so many seconds of observations when time is over, and then ends the "
-        "episode unjudged; 0: it does not ask.",
+        "episode unjudged; demonstrations and training ask for at most one second; 0: nobody is asked.",
         minimum=0.0,
         maximum=3600.0,
     )
@@ -132,5 +135,6 @@ class ActorParameters:
             ready_ticks=None if self.ready_after_s < 0 else round(self.ready_after_s * fps),
             wait_for_person=self.wait_for_person,
             verdict_ticks=round(self.verdict_timeout_s * fps),
+            late_ticks=round(min(self.verdict_timeout_s, LATE_VERDICT_S) * fps),
             hold_ticks=self.hold_ticks,
         )

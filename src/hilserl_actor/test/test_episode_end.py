@@ -147,6 +147,13 @@ def awaits_verdict():
     return rig
 
 
+def awaits_late_verdict():
+    rig = Rig(TRAIN, judge="person", late_ticks=4).begin()
+    for _ in range(6):
+        rig.observe()
+    return rig
+
+
 def resets():
     return Rig()
 
@@ -159,12 +166,14 @@ STATES = {
     "holds after success": (holds_success, Phase.RUNNING),
     "paused in lockstep": (paused, Phase.PAUSED),
     "awaits a verdict": (awaits_verdict, Phase.AWAITING_VERDICT),
+    "awaits a late verdict": (awaits_late_verdict, Phase.AWAITING_VERDICT),
     "awaits ready": (awaits_ready, Phase.AWAITING_READY),
     "awaits the person": (awaits_person, Phase.AWAITING_PERSON),
     "reset under way": (resets, Phase.RESETTING),
 }
-BEGUN = list(STATES)[:7]
-NOT_BEGUN = list(STATES)[7:]
+BEGUN = list(STATES)[:8]
+ASKED = ("awaits a verdict", "awaits a late verdict")
+NOT_BEGUN = list(STATES)[8:]
 
 
 def say(rig, success, again=False):
@@ -276,14 +285,15 @@ def test_when_time_is_over_the_episode_ends_or_its_clock_stands(state):
     rig = made(state)
     for _ in range(12):
         if rig.loop.takes_observations and not rig.results and state != "waits for the policy":
-            rig.observe(None if state in ("waits for a reward", "awaits a verdict") else 0.0)
+            rig.observe(None if state in ("waits for a reward", *ASKED) else 0.0)
     if state in ("running", "waits for teleop in lockstep"):
         (result,) = rig.results
         assert (result.end, result.judge, result.ticks) == (End.TIME_OUT, "simulation", 5)
-    elif state == "awaits a verdict":
+    elif state in ASKED:
         (result,) = rig.results
         assert (result.end, result.judge, result.ticks, result.success) == (End.TIME_OUT, "", 5, False)
-        assert rig.loop.counters.evaluation_unjudged == 1 == rig.loop.counters.evaluation_episodes
+        evaluates = int(state == "awaits a verdict")
+        assert rig.loop.counters.evaluation_unjudged == evaluates == rig.loop.counters.evaluation_episodes
     elif state == "waits for a reward":
         assert rig.loop.episode.builder.index == TASK.max_ticks, "no observation beyond the last one is taken"
         rig.follow(rig.loop.lost("no reward", Lack.REWARD))

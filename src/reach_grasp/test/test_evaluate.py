@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -31,3 +32,25 @@ def test_the_result_is_told_also_where_its_file_cannot_be_written(
     assert "3 of 4 = 75" in said and code == (0 if can_be_written else 1)
     assert ("evaluation.json cannot be written: " in said) is not can_be_written
     assert (tmp_path / "run" / "evaluation.json").is_file() is can_be_written
+
+
+def test_ctrl_c_keeps_the_episodes_that_were_judged(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+
+    def follow(self, options, given, log, look, kept):
+        (tmp_path / "run").mkdir()
+        finished = iter([EPISODES[:2], EPISODES[2:3]])
+        monitor = SimpleNamespace(finished=lambda: next(finished), episode=None)
+        monkeypatch.setattr("reach_grasp.running.monitor.check_running", lambda *_: None)
+        assert look(None, monitor) is not None
+        said.append(kept(monitor))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Evaluate, "follow", follow)
+    monkeypatch.setattr(Evaluate, "ticks", lambda self, given: 100)
+    code = main(["eval", "--checkpoint", str(tmp_path / "none"), "--episodes", "4", "--run", str(tmp_path / "run")])
+    assert code == 130 and "after 3 of 4 episodes; 2 of 3 = 67" in said[0] and "kept in" in said[0]
+    kept = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert (kept["successes"], kept["judged"], kept["wanted"]) == (2, 3, 4) and len(kept["episode"]) == 3

@@ -28,6 +28,7 @@ from so101_driver.mapping import ESTOP, Mapping
 from so101_driver.settings import GamepadParameters
 
 _JOY = "joy"
+_STOP_EVERY_S, _STOP_FOR_S = 0.05, 5.0  # a stop is requested again until a driver confirms it
 _SOURCES = ("gamepad", "keyboard")  # names of this node that an actor listens to, on teleop/<source>
 
 
@@ -44,9 +45,12 @@ class GamepadNode(BaseNode[GamepadParameters]):
         self._active = False
         self._said: str | None = ""
         self._due_s = 0.0
+        self._stop_asked_s: float | None = None  # when the person asked for a stop that nobody has confirmed
+        self._stop_due_s = 0.0
         create = self.create_publisher
         self._event = create(EpisodeEvent, "episode/event", qos.EPISODE_EVENT)
         self._estop = create(Bool, "estop/request", qos.ESTOP_REQUEST)
+        self.create_subscription(Bool, "estop", self._on_stopped, qos.STATUS)
         self._diagnostics = create(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
         if params.mode == "drive":
             self._command = create(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
@@ -87,9 +91,10 @@ class GamepadNode(BaseNode[GamepadParameters]):
             self._publish_joy()
         for kind in self._controls.take_events():
             if kind == ESTOP:
-                self._stop_arm()
+                self._stop_asked_s, self._stop_due_s = now_s, now_s
             else:
                 self._publish_event(kind)
+        self._stop_arm(now_s)
         active = self._controls.active
         changed = due or active is not self._active  # letting go does not wait for its turn
         if self._robot is not None and changed and not self._in_turn:
@@ -108,12 +113,24 @@ class GamepadNode(BaseNode[GamepadParameters]):
         self._event.publish(message)
         self.get_logger().info(kind)
 
-    def _stop_arm(self) -> None:
-        self._estop.publish(Bool(data=True))
-        if self._estop.get_subscription_count():
+    def _stop_arm(self, now_s: float) -> None:
+        """Request the stop that the person asked for again and again until a driver confirms it."""
+        if self._stop_asked_s is None or now_s < self._stop_due_s:
+            return
+        if now_s > self._stop_asked_s + _STOP_FOR_S:
+            self._stop_asked_s = None
+            self.get_logger().error("emergency stop NOT CONFIRMED: no driver answers; use the switch of the arm's supply")
+            return
+        if now_s == self._stop_asked_s:
             self.get_logger().warning("emergency stop")
-        else:
-            self.get_logger().error("emergency stop, but no driver hears it: use the switch of the arm's supply")
+        self._stop_due_s = now_s + _STOP_EVERY_S
+        self._estop.publish(Bool(data=True))
+
+    def _on_stopped(self, message: Bool) -> None:
+        """Take a driver's confirmation; what it said before the request is none."""
+        if message.data and self._stop_asked_s is not None:
+            self._stop_asked_s = None
+            self.get_logger().warning("the driver confirms: the arm is stopped")
 
     def _publish_teleop(self, active: bool, joints: np.ndarray, stamp: Time) -> None:
         self._answer = TeleopCommand(active=active)

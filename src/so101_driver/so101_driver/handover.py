@@ -73,15 +73,15 @@ class Sight:
 class Handover:
     """State machine of the leader; call it once per cycle. The leader begins limp, and follows as soon as it can.
 
-    reason: why it is limp, or not yet to be taken hold of; empty otherwise. resetting: whether an episode is reset; while it is
-    set no hand is a grip.
+    reason: why it is limp, or not yet to be taken hold of; empty otherwise. refuses: while it is set no hand is a grip, as while
+    an episode is reset or the arm is stopped.
     """
 
     def __init__(self, lower: np.ndarray, upper: np.ndarray, config: HandoverConfig | None = None) -> None:
         """lower, upper: (J,) rad, where the leader's goals may be."""
         self.config = config or HandoverConfig()
         self.state, self.reason = State.LIMP, "it has just begun"
-        self.take_overs, self.resetting = 0, False
+        self.take_overs, self.refuses = 0, False
         self._lower, self._upper = lower, upper
         self._asked: State | None = None
         self._goal = np.zeros_like(lower)
@@ -123,7 +123,7 @@ class Handover:
         elif asked is State.FREE:
             self._let_drive(now_s, sight.leader, moved=False)
         elif self.state is State.FOLLOWING:
-            self._arrived = self._arrived and asked is None and not self.resetting
+            self._arrived = self._arrived and asked is None and not self.refuses
             if self._held(now_s, sight.leader):
                 self._feel(now_s, sight.leader)
         elif asked is State.FOLLOWING or self._rested(now_s, sight.leader):
@@ -184,7 +184,7 @@ class Handover:
     def _approach(self, sight: Sight, elapsed_s: float) -> np.ndarray:
         """The next goal, one step towards the robot's joints, too short to look like a hand that holds it back."""
         robot = np.clip(sight.robot, self._lower, self._upper)
-        if np.abs(sight.leader - robot).max() <= self.config.hold_rad and not self.resetting:
+        if np.abs(sight.leader - robot).max() <= self.config.hold_rad and not self.refuses:
             self._arrived, self._yielded = True, False
         self.reason = HELD if self._yielded else ""
         reach = min(self.config.follow_velocity_rad_s * elapsed_s, self.config.hold_rad / 2)

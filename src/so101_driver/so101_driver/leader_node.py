@@ -13,6 +13,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
@@ -26,6 +27,7 @@ from so101_description import JOINTS, urdf_path
 from so101_driver.calibration import find_calibration, read_calibration
 from so101_driver.diagnostics import leader_statuses
 from so101_driver.errors import DriverError
+from so101_driver.estop import CLEAR_COMMAND
 from so101_driver.finder import find_port, usb_serial_of
 from so101_driver.handover import HELD, HandoverConfig, State
 from so101_driver.joint_state import joint_state, stamp_of
@@ -63,7 +65,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
         self._seen: Report | None = None  # the newest look at the leader, None while it is not there
         self._answer: TeleopCommand | None = None  # in lockstep, to the newest observation
         self._episode: tuple[str, int] | None = None
-        self._resetting = False
+        self._resetting = self._stopped = False
         self._said = ""
         self._said_s = self._due_s = 0.0  # when `teleop/leader` was last published, and when it is due next
         self._joints = self.create_publisher(JointState, "leader/joint_states", qos.recorded(qos.JOINT_STATES))
@@ -75,6 +77,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
             self.create_subscription(JointTrajectory, "joint_command", self._on_command, qos.JOINT_COMMAND)
         self.create_subscription(JointState, "joint_states", self._on_robot, qos.JOINT_STATES)
         self.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.STATUS)
+        self.create_subscription(Bool, "estop", self._on_stop, qos.STATUS)
         self.create_service(SetBool, "~/set_free", self._on_set_free)
         self._leader: Leader | None = None
         self._lacking, self._tried_s = "", -math.inf  # why there is no leader, and when it was tried last
@@ -128,7 +131,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
     def _look(self, leader: Leader, now_s: float) -> Report:
         robot = self._robot
         known = (robot.joints, now_s - robot.come_s) if robot else ()
-        leader.handover.resetting = self._resetting
+        leader.handover.refuses = self._resetting or self._stopped
         report = leader.cycle(now_s, *known)
         if report.fresh:
             stamp_ns = stamp_of(self.get_clock(), report.time_s)
@@ -212,9 +215,18 @@ class LeaderNode(BaseNode[LeaderParameters]):
             self._leader.handover.hand_back()
         self._episode = episode
 
+    def _on_stop(self, message: Bool) -> None:
+        """While the arm is stopped no hand is a grip: a leader that is held when the stop is cleared must not draw the arm to it."""
+        if message.data and not self._stopped and self._leader is not None:
+            self._leader.handover.hand_back()
+        self._stopped = message.data
+
     def _on_set_free(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if self._leader is None:
             response.message = f"the leader is limp: {self._lacking}"
+            return response
+        if request.data and self._stopped:
+            response.message = f"the arm is stopped; '{CLEAR_COMMAND}' ends the stop"
             return response
         handover = self._leader.handover
         response.success = handover.take_over() if request.data else handover.hand_back()

@@ -116,10 +116,18 @@ def test_one_press_stops_the_arm_and_another_says_ready(station):
     )
     station.until(lambda: station.message == "at rest", "the node")
     station.held = ([0.0, 0.0, 0.0], [0, 0, 1])
-    station.until(lambda: station.stops, "the stop")
+    station.until(lambda: len(station.stops) > 2, "the stop, again and again while nobody confirms it")
+    estop = station.node.create_publisher(Bool, "estop", qos.STATUS)
+    estop.publish(Bool(data=False))  # a driver's state from before is no confirmation
+    wanted = len(station.stops) + 3
+    station.until(lambda: len(station.stops) > wanted, "the stop")
+    estop.publish(Bool(data=True))
     station.held = ([0.0, 0.0, 0.0], [0, 1, 1])
     station.until(lambda: station.events, "the event")
-    assert [stop.data for stop in station.stops] == [True]
+    station.until(station.more(10), "what was on its way")
+    seen = len(station.stops)
+    station.until(station.more(20), "another stop")
+    assert len(station.stops) == seen and all(stop.data for stop in station.stops)
     assert [event.kind for event in station.events] == [EpisodeEvent.READY]
 
 

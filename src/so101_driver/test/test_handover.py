@@ -51,11 +51,11 @@ class Table:
     def reset(self, begin: float, end: float) -> None:
         """An episode is reset: the robot goes from here to there within half a second, and each tick says so."""
         for place in np.linspace(begin, end, 50):
-            self.handover.resetting = True
+            self.handover.refuses = True
             self.handover.hand_back()
             self.robot = np.full(6, place)
             self.cycles()
-        self.handover.resetting = False
+        self.handover.refuses = False
 
     def held(self, angle: float = 0.5) -> Table:
         """The person has taken hold and drives."""
@@ -143,11 +143,11 @@ def test_after_a_reset_whoever_still_holds_it_drives_only_by_a_new_grip():
 def test_during_a_reset_no_hand_is_a_grip():
     table = Table()
     table.cycles(5)
-    table.handover.resetting = True
+    table.handover.refuses = True
     table.hand = 0.5
     for _ in range(300):
         assert table.cycles() is not State.FREE
-    table.hand, table.handover.resetting = None, False
+    table.hand, table.handover.refuses = None, False
     table.cycles(300)
     table.hand = 0.5
     assert table.cycles(10) is State.FREE
@@ -288,7 +288,7 @@ def test_a_leader_that_nobody_touches_never_drives_whatever_the_robot_does(begin
     table = Table(leader=begin)
     table.servo_rad = 1.25 * STEP_RAD
     for what, robot_age_s, goal, count in story:
-        table.handover.resetting = what == "reset"
+        table.handover.refuses = what == "reset"
         if what in ("back", "reset"):
             table.handover.hand_back()
         if what == "fail":

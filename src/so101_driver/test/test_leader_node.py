@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
@@ -27,6 +28,7 @@ from so101_description import JOINTS, urdf_path
 from so101_driver import motors
 from so101_driver.bus import Bus
 from so101_driver.calibration import write_calibration
+from so101_driver.handover import HELD
 from so101_sim.bus.emulator import INSTANT, BusEmulator, standard_arm
 from so101_sim.bus.memory import Address
 
@@ -214,6 +216,33 @@ def test_mirrored_the_robot_is_told_the_leaders_joints_while_the_person_drives(s
     station.until(lambda: station.message.startswith("limp: no joint_states of the robot"), "the leader to let go")
     assert station.torque() == [0] * 6 and len(station.commands) == seen
     assert not station.set_free(True).success
+
+
+@pytest.mark.parametrize("mode", ["mirror", "teleop"])
+def test_a_leader_that_is_held_while_a_stop_is_cleared_drives_only_once_it_has_come_to_the_robot(station, mode):
+    heard = station.node.create_subscription(JointTrajectory, "joint_command", station.commands.append, qos.JOINT_COMMAND)
+    estop = station.node.create_publisher(Bool, "estop", qos.STATUS)
+    station.start(f"mode:={mode}")
+    station.until(station.near(ROBOT), "the leader at the robot's pose")
+    station.arm.obstruct(1, -0.7, -0.7)  # a hand takes hold of it
+
+    def drives() -> bool:
+        return bool(station.commands if mode == "mirror" else station.active())
+
+    station.until(drives, "the person to drive")
+    estop.publish(Bool(data=True))
+    station.until(lambda: station.message.endswith(HELD), "the hand to be refused")
+    assert not station.set_free(True).success
+    estop.publish(Bool(data=False))
+    station.commands.clear()
+    station.answers.clear()
+    seen = len(station.told)
+    station.until(lambda: len(station.told) > seen + 50, "50 states of the robot")
+    assert not station.commands and not any(answer.active for answer in station.answers) and heard
+    station.arm.clear(1)  # it lets go
+    station.until(station.near(ROBOT), "the leader at the robot's pose")
+    station.arm.obstruct(1, -0.7, -0.7)
+    station.until(drives, "the person to drive")
 
 
 def test_a_leader_that_is_not_there_yet_is_said_once_waited_for_and_limp_meanwhile(station):

@@ -6,8 +6,9 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reach_grasp.errors import CommandError
 from reach_grasp.systems import SYSTEMS
@@ -17,6 +18,7 @@ from reach_grasp.verbs.system import ShowSystem
 if TYPE_CHECKING:
     from hilserl_interfaces.msg import EpisodeStatus
     from reach_grasp.running.display import Snapshot
+    from reach_grasp.running.episodes import Episode
     from reach_grasp.running.monitor import Monitor
 
 _CURE = "say success or failure by key when one ends (--events keyboard or gamepad), or name a --classifier"
@@ -31,7 +33,6 @@ class Evaluate(ShowSystem):
     def run(self, options: argparse.Namespace) -> int:
         """Evaluate, print the result and write it to evaluation.json in the run's folder."""
         from reach_grasp.report.numbers import evaluation_numbers
-        from reach_grasp.report.page import percent
         from reach_grasp.running.folder import replace_text
         from reach_grasp.running.monitor import check_running
         from reach_grasp.running.scene import STARTING, Scene
@@ -39,7 +40,8 @@ class Evaluate(ShowSystem):
         given = self.given(options)
         folder, count = Path(given["run"]).expanduser(), int(given["episodes"])
         _check_checkpoint(Path(given["checkpoint"]).expanduser())
-        log, kept_in, episodes, broken = folder / "evaluation.log", folder / "evaluation.json", [], []
+        log, kept_in, broken = folder / "evaluation.log", folder / "evaluation.json", []
+        episodes: list[Episode] = []
 
         scene = Scene(f"reach-grasp eval  {given['checkpoint']}", (STARTING, "evaluation"), log, self.ticks(given))
 
@@ -63,16 +65,26 @@ class Evaluate(ShowSystem):
             )
             return scene.snapshot(monitor, "evaluation", detail, len(episodes) / count)
 
+        def write() -> dict[str, Any]:
+            numbers = evaluation_numbers([episode.as_dict() for episode in episodes])
+            result = {**numbers, "checkpoint": given["checkpoint"], "seed": int(given["seed"]), "wanted": count}
+            try:
+                replace_text(kept_in, json.dumps(result | {"episode": [e.as_dict() for e in episodes]}, indent=1))
+            except OSError as error:
+                broken.append(f"{kept_in} cannot be written: {reason(error)}; note what follows, nothing keeps it")
+            return numbers
+
         def kept(monitor: Monitor) -> str:
-            return f"after {len(episodes)} of {count} episodes; their result was not written, the evaluation begins anew"
+            episodes.extend(monitor.finished())
+            if not episodes:
+                return "no episode has ended"
+            numbers = write()
+            place = "; ".join(broken) or f"they are kept in {kept_in}"
+            so_far = f"; {_rate(numbers)}" if numbers["judged"] else ""
+            return f"after {len(episodes)} of {count} episodes{so_far}; {place}; the same command evaluates anew"
 
         self.follow(options, given, log, look, kept)
-        numbers = evaluation_numbers([episode.as_dict() for episode in episodes])
-        result = {**numbers, "checkpoint": given["checkpoint"], "seed": int(given["seed"])}
-        try:
-            replace_text(kept_in, json.dumps(result | {"episode": [e.as_dict() for e in episodes]}, indent=1))
-        except OSError as error:
-            broken.append(f"{kept_in} cannot be written: {reason(error)}; note what follows, nothing keeps it")
+        numbers = write()
         for why in broken:
             print(why)
         if len(episodes) < count:
@@ -82,9 +94,16 @@ class Evaluate(ShowSystem):
             return 1
         if numbers["unjudged"]:
             print(f"{numbers['unjudged']} of {len(episodes)} episodes were judged by nobody, and count neither way")
-        interval = f"{percent(numbers['success_low'])} to {percent(numbers['success_high'])}"
-        print(f"{numbers['successes']} of {numbers['judged']} = {percent(numbers['success_rate'])} (95 %: {interval})")
+        print(_rate(numbers))
         return 0 if len(episodes) == count and not broken else 1
+
+
+def _rate(numbers: Mapping[str, Any]) -> str:
+    """Successes among the judged episodes, with the interval in which the rate lies."""
+    from reach_grasp.report.page import percent
+
+    interval = f"{percent(numbers['success_low'])} to {percent(numbers['success_high'])}"
+    return f"{numbers['successes']} of {numbers['judged']} = {percent(numbers['success_rate'])} (95 %: {interval})"
 
 
 def _stopped(status: EpisodeStatus | None, heard: int) -> bool:

@@ -54,8 +54,11 @@ class StartSystem:
     def run(self, options: argparse.Namespace) -> int:
         """Start the nodes and wait for the first to end for good, or for Ctrl-C."""
         from reach_grasp import process
+        from reach_grasp.running.alone import check_alone
 
-        return process.run(nodes_of(self.system.name, self.given(options)))
+        specs = nodes_of(self.system.name, self.given(options))
+        check_alone(specs)
+        return process.run(specs)
 
 
 class ShowSystem(StartSystem):
@@ -86,10 +89,11 @@ class ShowSystem(StartSystem):
         Raises CommandError before anything is started, and when the system ends by itself; KeyboardInterrupt after Ctrl-C.
         """
         from reach_grasp.process import background
+        from reach_grasp.running.alone import check_alone
         from reach_grasp.running.display import Display
         from reach_grasp.running.monitor import Monitor
 
-        nodes_of(self.system.name, given)
+        specs = nodes_of(self.system.name, given)
         domain = domain_of_environment()
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +101,7 @@ class ShowSystem(StartSystem):
         except OSError as error:
             raise CommandError(f"{error.filename or log} cannot be written: {reason(error)}; name another folder") from None
         listen(signal.SIGINT, signal.SIGTERM)
+        check_alone(specs)
         with Monitor(domain, namespace=given["namespace"]) as monitor:
             try:
                 with (
