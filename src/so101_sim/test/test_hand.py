@@ -106,6 +106,14 @@ def test_the_cube_is_put_back_once_and_ready_is_said_when_the_leader_has_come():
     assert evening.bench.placed == 2
 
 
+def test_in_an_evaluation_nobody_waits_for_the_leader():
+    evening = Evening()
+    evening.bench.leader = ABOVE + 0.5
+    evening.tick(14, phase=Phase.SET_OUT, mode=Mode.EVALUATION)
+    evening.tick(4, phase=Phase.READY)
+    assert evening.bench.placed == 1 and evening.bench.keys == ["KEY_F5"]
+
+
 def test_a_demonstration_ends_with_the_cube_in_the_jaws_and_one_success():
     evening = Evening()
     assert evening.until_a_key(200) > 20

@@ -189,7 +189,8 @@ class Hand:
             self._place()
             self._placed_s = now_s
         elif status.phase is Phase.READY and self._placed_s is not None and now_s - self._pressed_s > _AGAIN_S:
-            if now_s - self._placed_s < _PATIENCE_S and not self._leader_has_come():
+            watches = status.mode is Mode.EVALUATION  # nobody will take the leader
+            if not watches and now_s - self._placed_s < _PATIENCE_S and not self._leader_has_come():
                 return
             self._press(now_s, self.config.ready_key)
 
