@@ -73,8 +73,8 @@ class Sight:
 class Handover:
     """State machine of the leader; call it once per cycle. The leader begins limp, and follows as soon as it can.
 
-    reason: why it is limp, or not yet to be taken hold of; empty otherwise. refuses: while it is set no hand is a grip, as while
-    an episode is reset or the arm is stopped.
+    reason: why it is limp, or not yet to be taken hold of; empty otherwise. refuses: while it is set, as while an episode is
+    reset or the arm is stopped, no hand is a grip.
     """
 
     def __init__(self, lower: np.ndarray, upper: np.ndarray, config: HandoverConfig | None = None) -> None:

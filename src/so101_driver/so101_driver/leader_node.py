@@ -216,7 +216,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
         self._episode = episode
 
     def _on_stop(self, message: Bool) -> None:
-        """While the arm is stopped no hand is a grip: a leader that is held when the stop is cleared must not draw the arm to it."""
+        """While the arm is stopped no hand is a grip: afterwards a leader that is held must not draw the arm to it."""
         if message.data and not self._stopped and self._leader is not None:
             self._leader.handover.hand_back()
         self._stopped = message.data
