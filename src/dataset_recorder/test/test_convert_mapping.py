@@ -7,6 +7,7 @@ import copy
 import io
 import json
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +20,9 @@ from benchmarks import bags
 from dataset_recorder.convert.align import Gap, Track, align
 from dataset_recorder.convert.conversion import Options, convert
 from dataset_recorder.convert.errors import ConversionError, MappingError
+from dataset_recorder.convert.images import rgb_of
 from dataset_recorder.convert.mapping import load_mapping, parse_mapping
+from hilserl_ros.images import ImageError
 
 START = 10**9 * 1_700_000_000
 JOINTS = ("shoulder_pan", "gripper")
@@ -175,6 +178,58 @@ def test_every_encoding_gives_the_same_colours(tmp_path, encoding):
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert len(frames) == 5
     assert all(np.abs(frame.astype(int) - colour).max() <= 6 for frame in frames)
+
+
+def compressed(pixels, form, kind="png"):
+    """A CompressedImage of pixels as OpenCV stores them."""
+    data = cv2.imencode(f".{kind}", pixels)[1]
+    return bags.message("sensor_msgs/msg/CompressedImage", header=bags.header(START), format=form, data=data)
+
+
+WIDE = np.random.default_rng(3).integers(0, 65536, (6, 8, 3), np.uint16)
+BAYER = np.tile(np.array([[255, 0], [0, 0]], np.uint8), (4, 4))  # red under RGGB
+
+
+@pytest.mark.parametrize(
+    ("pixels", "form", "expected"),
+    [
+        (WIDE, "rgb16; png compressed bgr16", np.rint(WIDE[:, :, ::-1] / 257)),
+        (WIDE, "png", np.rint(WIDE[:, :, ::-1] / 257)),
+        (WIDE[:, :, 0], "mono16; png compressed ", np.repeat(np.rint(WIDE[:, :, :1] / 257), 3, 2)),
+        (WIDE[:, :, 0] >> 8, "mono8; png compressed ", np.repeat(WIDE[:, :, :1] >> 8, 3, 2)),
+        (WIDE[:, :, 0] >> 8, "png", np.repeat(WIDE[:, :, :1] >> 8, 3, 2)),
+        (BAYER, "bayer_rggb8; png compressed ", np.broadcast_to((255, 0, 0), (8, 8, 3))),
+        (BAYER, "bayer_rggb8; png compressed mono8", np.repeat(BAYER[:, :, None], 3, 2)),
+    ],
+)
+def test_a_compressed_image_has_the_colours_that_its_format_tells(pixels, form, expected):
+    small = pixels.astype(np.uint8) if pixels.max() < 256 else pixels
+    np.testing.assert_array_equal(rgb_of(compressed(small, form)), expected)
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "sentence"),
+    [
+        ("16UC1; compressedDepth png", "png", "'16UC1; compressedDepth png' holds distances and no colours"),
+        ("16UC1; png compressed ", "png", "'16UC1; png compressed ' holds distances"),
+        ("16UC1; jpeg compressed mono8", "jpg", "holds distances"),
+        ("32FC1; compressedDepth", "png", "holds distances"),
+        ("png", "png", "holds one channel of more than 8 bits, which may be distances"),
+    ],
+)
+def test_a_compressed_image_of_distances_is_never_taken_as_colours(form, kind, sentence):
+    distances = np.arange(48, dtype=np.uint16).reshape(6, 8) * 100
+    with pytest.raises(ImageError, match=sentence):
+        rgb_of(compressed(distances if kind == "png" else (distances >> 8).astype(np.uint8), form, kind))
+
+
+def test_a_topic_of_distances_gives_no_dataset(tmp_path):
+    distances = np.zeros((32, 48, 2), np.uint8)
+    messages = [image_at(START + n * 10**8, distances, encoding="16UC1") for n in range(3)]
+    mapping = {"fps": 10, "task": "t", "features": {"observation.images.wrist": CAMERA}}
+    with pytest.raises(ConversionError, match="encoding '16UC1' holds distances and no colours"):
+        converted(tmp_path, messages, mapping)
+    assert not (tmp_path / "set").exists()
 
 
 def test_units_and_parts(tmp_path):
