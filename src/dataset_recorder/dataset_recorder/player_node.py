@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock as ClockMessage
@@ -29,6 +29,7 @@ from hilserl_core.task import TaskError, TaskSpec
 from hilserl_interfaces.msg import Reward
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns, to_stamp
+from hilserl_ros.diagnostics import Diagnostics, status
 from hilserl_ros.node import BaseNode, Finished, NodeError, main_of
 
 _DEPTH = 10
@@ -53,7 +54,7 @@ class PlayerNode(BaseNode[PlayerParameters]):
         for tape in self._tapes:
             self._prepare(tape)
         self._time = self.create_publisher(ClockMessage, "/clock", qos.CLOCK)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
+        self._diagnostics = Diagnostics(self)
         self._listener: Listener | None = None
         self._began = False
         self._playback: Playback | None = None
@@ -203,11 +204,7 @@ class PlayerNode(BaseNode[PlayerParameters]):
         text = "playing" if self._began else "waiting for a classifier"
         values = {"bag": len(self._found), "bags": len(self._tapes), "frame": played}
         values["frames"] = sum(len(tape.frames) for tape in self._tapes)
-        status = DiagnosticStatus(name=f"{self.get_name()}: replay", level=DiagnosticStatus.OK, message=text)
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        self._diagnostics.publish([status("replay", DiagnosticStatus.OK, text, values)])
 
     def close(self) -> None:
         """The thread ends."""

@@ -9,7 +9,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import QoSMessageLostInfo, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
@@ -29,6 +29,7 @@ from dataset_recorder.settings import RecorderParameters
 from hilserl_interfaces.msg import EpisodeEvent, EpisodeResult, EpisodeStatus, Step, StepAck
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
+from hilserl_ros.diagnostics import Diagnostics, status
 from hilserl_ros.node import BaseNode, NodeError, main_of
 
 _STEP, _RESULT = "hilserl_interfaces/msg/Step", "hilserl_interfaces/msg/EpisodeResult"
@@ -66,7 +67,7 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
         if self.params.follow_actor:
             self.create_subscription(EpisodeStatus, "episode/status", self._on_status, qos.STATUS)
             self.create_subscription(EpisodeEvent, "episode/event", self._on_event, qos.EPISODE_EVENT)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
+        self._diagnostics = Diagnostics(self)
         self.create_timer(0.2, self._on_timer, clock=self._steady)
         self.create_timer(1.0, self._report, clock=self._steady)
         if self.params.autostart and self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
@@ -279,12 +280,8 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
         bags = self._bags
         values = {"bags": bags.closed, "messages": bags.messages, "dropped": bags.dropped, "missed": bags.missed}
         level = DiagnosticStatus.WARN if bags.dropped or bags.missed else DiagnosticStatus.OK
-        status = DiagnosticStatus(name=f"{self.get_name()}: bags", level=level)
-        status.message = f"recording {bags.current.path}" if bags.current else "waiting" if self._active else "not active"
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        text = f"recording {bags.current.path}" if bags.current else "waiting" if self._active else "not active"
+        self._diagnostics.publish([status("bags", level, text, values)])
 
     def close(self) -> None:
         """Everything taken is in a bag that can be read."""

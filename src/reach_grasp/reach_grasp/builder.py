@@ -20,6 +20,9 @@ from so101_description import urdf_path
 _UNATTENDED = ("sim", "teleop")
 """Systems without an actor: the simulation goes by the wall clock, and nothing waits for anybody."""
 
+# In the namespace, because two simulations in one domain have times of their own.
+_CLOCK = (("/clock", "clock"),)
+
 
 def _files(values: Mapping[str, Any], system: str, roles: Roles) -> tuple[Path, ...]:
     """Parameter files from the most general to the most particular."""
@@ -43,7 +46,9 @@ class Builder:
         self.values, self.system = values, system
         self.roles = roles_of(values)
         self.files = _files(values, system, self.roles)
-        self.time = {"use_sim_time": values["sim"] or system == "replay"}
+        simulated = values["sim"] or system == "replay"
+        self.time = {"use_sim_time": simulated}
+        self.clock = _CLOCK if simulated else ()
 
     def node(self, package: str, name: str, parameters: Mapping[str, Any] | None = None, **more: Any) -> NodeSpec:
         """A node whose executable is called `<name>_node`."""
@@ -54,6 +59,7 @@ class Builder:
             namespace=self.values["namespace"],
             parameter_files=self.files,
             parameters={**self.time, **(parameters or {})},
+            remappings=self.clock,
             log_level=self.values["log_level"],
             **more,
         )
@@ -132,7 +138,8 @@ class Builder:
         layout = str(Path(get_package_share_directory("so101_description")) / "rviz" / "so101.rviz")
         publisher = "robot_state_publisher"
         # In the namespace, because two arms in one domain have frames of the same names.
-        shared = {"namespace": namespace, "remappings": (("/tf", "tf"), ("/tf_static", "tf_static")), "optional": True}
+        remappings = (("/tf", "tf"), ("/tf_static", "tf_static"), *self.clock)
+        shared = {"namespace": namespace, "remappings": remappings, "optional": True}
         return [
             NodeSpec(publisher, publisher, publisher, parameters=description | self.time, **shared),
             self.node("reach_grasp", "overlay", optional=True),

@@ -74,7 +74,7 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("overlay: reward and trail in rviz", "", OverlayParameters),
 )
 TEXTS = {
-    "/clock": "Simulated time.",
+    "/clock": "Simulated time; of a system in a namespace `<namespace>/clock`.",
     "cube_pose": "Where the cube is, for tools and the scripted person only; the policy never sees it.",
     "episode/event": "What the person says: success, failure, again, stop, pause, resume. Each acts once.",
     "episode/result": "How an episode ended, and who judged it; once, after its last step.",
@@ -96,7 +96,7 @@ TEXTS = {
     "teleop/operator": "What this source wants, in the policy's action space; others: console, keyboard, gamepad, leader.",
     "wrist/camera_info": "Pinhole model of the wrist camera.",
     "wrist/image_raw": "The camera the policy sees.",
-    "diagnostics": "What the recorder (bags, messages dropped), the classifier (rate, latency) and the player (frames) report.",
+    "/diagnostics": "What nodes of every namespace report: recorder (messages dropped), classifier (rate, latency), devices.",
     "leader/joint_states": "The leader arm's joints.",
     "learner/save_checkpoint": "Write a checkpoint now.",
     "reward_classifier/restart": "Forget every frame: what comes now follows none, and its time may be any.",
@@ -113,10 +113,11 @@ TEXTS = {
     "sim/reset": "Put the world into the state a seed determines.",
 }
 _HIDDEN = ("/parameter_events", "/rosout")
+_ABSOLUTE = ("/clock", "/diagnostics")
 _HEAD = """# Reference
 
-Topics and services as a running training has them, parameters as the nodes declare them. Names are relative: the whole suite
-moves under any namespace. This page is generated: `python -m reach_grasp.reference docs/reference.md`.
+Topics and services as a running training has them, parameters as the nodes declare them. Names without a slash in front
+are relative: the whole suite moves under any namespace. It is generated: `python -m reach_grasp.reference docs/reference.md`.
 """
 
 
@@ -176,7 +177,7 @@ def _topics(node: Node) -> list[list[str]]:
     rows = []
     for topic in sorted(users):
         offers = node.get_publishers_info_by_topic(topic)
-        name = topic if topic == "/clock" else topic.removeprefix("/")
+        name = topic if topic in _ABSOLUTE else topic.removeprefix("/")
         publishers, subscribers = (", ".join(sorted(side)) for side in users[topic])
         quality = _quality(offers[0].qos_profile) if offers else "as its publisher"
         rows.append([f"`{name}`", kinds[topic], publishers or "the person", subscribers or "tools", quality, TEXTS[name]])

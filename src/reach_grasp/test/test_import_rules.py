@@ -114,3 +114,14 @@ def test_no_verb_but_its_own_imports_from_the_demo():
     files = [file for part in ("verbs", "running") for file in (Path(folder) / part).glob("*.py") if file.name != "demo.py"]
     assert len(files) > 20
     assert not [file.name for file in files if "reach_grasp.demo." in file.read_text() and file.name != "__init__.py"]
+
+
+def test_every_node_reports_through_the_module_that_names_topic_and_hardware():
+    """The monitor only listens."""
+    users = {
+        f"{package}/{file.name}"
+        for package in sorted(ALLOWED)
+        for file in files_of(package)
+        if "DiagnosticArray" in file.read_text()
+    }
+    assert users == {"hilserl_ros/diagnostics.py", "reach_grasp/monitor.py"}

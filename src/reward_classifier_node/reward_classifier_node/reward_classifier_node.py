@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
@@ -25,6 +25,7 @@ from hilserl_core.synchroniser import Synchroniser
 from hilserl_interfaces.msg import EpisodeStatus, Reward
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns, to_stamp
+from hilserl_ros.diagnostics import Diagnostics, status
 from hilserl_ros.images import ImageError, image_to_rgb, rgb_to_image
 from hilserl_ros.node import BaseNode, NodeError, main_of
 from reward_classifier_node.artifact import Artifact, check_artifact, read_artifact
@@ -75,7 +76,7 @@ class RewardClassifierNode(BaseNode[ClassifierNodeParameters]):
         params = self.params
         self._reward = self.create_publisher(Reward, "reward", qos.recorded(qos.REWARD))
         self._picture = self.create_publisher(Image, "reward/image", qos.IMAGE)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
+        self._diagnostics = Diagnostics(self)
         image_qos = qos.IMAGE if params.lockstep else qos.newest()
         self.create_subscription(EpisodeStatus, "episode/status", self._on_status, qos.latched(10))
         if params.gate:
@@ -242,11 +243,7 @@ class RewardClassifierNode(BaseNode[ClassifierNodeParameters]):
         for share in (50, 99):
             if latencies_s:
                 values[f"latency_p{share}_ms"] = f"{1e3 * np.percentile(latencies_s, share):.1f}"
-        status = DiagnosticStatus(name=f"{self.get_name()}: rewards", level=level, message=text)
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        self._diagnostics.publish([status("rewards", level, text, values)])
 
     def close(self) -> None:
         """The frame that is being judged is answered."""

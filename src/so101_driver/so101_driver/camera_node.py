@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from hilserl_ros import qos
 from hilserl_ros.convert import to_stamp
+from hilserl_ros.diagnostics import Diagnostics, status
 from hilserl_ros.images import rgb_to_image
 from hilserl_ros.node import BaseNode, NodeError, main_of
 from hilserl_ros.realtime import take_precedence
@@ -42,7 +43,7 @@ class CameraNode(BaseNode[CameraParameters]):
         self._images = create(Image, f"{params.camera}/image_raw", qos.IMAGE)
         self._compressed = create(CompressedImage, f"{params.camera}/image_raw/compressed", qos.IMAGE)
         self._infos = create(CameraInfo, f"{params.camera}/camera_info", qos.IMAGE)
-        self._diagnostics = create(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
+        self._diagnostics = Diagnostics(self)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
         log.info(f"camera '{params.camera}' {size[0]}x{size[1]} from {params.source}, runs with {take_precedence()}")
         self._camera = Camera(
@@ -89,15 +90,8 @@ class CameraNode(BaseNode[CameraParameters]):
             "frozen": counts.frozen,
             "opened": counts.opened,
         }
-        status = DiagnosticStatus(
-            name=f"{self.get_name()}: {params.camera}",
-            level=DiagnosticStatus.OK if problem is None else DiagnosticStatus.ERROR,
-            message=problem or "delivers",
-            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        level = DiagnosticStatus.OK if problem is None else DiagnosticStatus.ERROR
+        self._diagnostics.publish([status(params.camera, level, problem or "delivers", values)], params.source)
 
     def close(self) -> None:
         """Give the device back."""

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an arm's node says of itself on `diagnostics`: the arm, its bus, each servo."""
+"""What an arm's node says of itself on `/diagnostics`: the arm, its bus, each servo."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 
+from hilserl_ros.diagnostics import status
 from so101_driver.answers import Fault
 from so101_driver.bus import Bus, Health
 from so101_driver.follower import Follower
@@ -19,13 +20,11 @@ from so101_driver.registers import status_text
 _Faults = Counter[tuple[int, Fault]]
 
 
-def statuses(
-    name: str, follower: Follower | None, pace: Pace, active: bool, estop: str | None = None
-) -> list[DiagnosticStatus]:
+def statuses(follower: Follower | None, pace: Pace, active: bool, estop: str | None = None) -> list[DiagnosticStatus]:
     """Status of the follower and its bus, and of each servo that has been heard. estop: why a person stopped the arm."""
     latched = f", stopped: {estop}" if estop else ""
     if follower is None:
-        return [DiagnosticStatus(name=f"{name}: arm", level=DiagnosticStatus.STALE, message=f"not configured{latched}")]
+        return [status("arm", DiagnosticStatus.STALE, f"not configured{latched}")]
     safety, faults = follower.safety, _faults(follower.connection.bus)
     values = {
         "stopped": safety.stopped or "no",
@@ -37,13 +36,13 @@ def statuses(
     }
     level = DiagnosticStatus.OK if active and safety.stopped is None else DiagnosticStatus.WARN
     message = (f"stopped: {safety.stopped}" if safety.stopped else "ready") if active else f"not active{latched}"
-    return [_status(f"{name}: arm", level, message, values), *_servos(name, follower.connection.health, faults)]
+    return [status("arm", level, message, values), *_servos(follower.connection.health, faults)]
 
 
-def leader_statuses(name: str, leader: Leader | None, lacking: str = "") -> list[DiagnosticStatus]:
+def leader_statuses(leader: Leader | None, lacking: str = "") -> list[DiagnosticStatus]:
     """One status of the leader and its bus, and one of each servo that has been heard. lacking: why there is no leader."""
     if leader is None:
-        return [_status(f"{name}: arm", DiagnosticStatus.ERROR, f"limp: {lacking}", {"state": State.LIMP.value})]
+        return [status("arm", DiagnosticStatus.ERROR, f"limp: {lacking}", {"state": State.LIMP.value})]
     handover, faults = leader.handover, _faults(leader.connection.bus)
     values = {
         "state": handover.state.value,
@@ -56,7 +55,7 @@ def leader_statuses(name: str, leader: Leader | None, lacking: str = "") -> list
     well = handover.state is not State.LIMP and not leader.unconfirmed
     message = handover.state.value + (f": {handover.reason}" if handover.reason else "")
     level = DiagnosticStatus.OK if well else DiagnosticStatus.WARN
-    return [_status(f"{name}: arm", level, message, values), *_servos(name, leader.connection.health, faults)]
+    return [status("arm", level, message, values), *_servos(leader.connection.health, faults)]
 
 
 def _faults(bus: Bus | None) -> _Faults:
@@ -70,7 +69,7 @@ def _by_kind(faults: _Faults) -> dict[str, int]:
     return dict(kinds)
 
 
-def _servos(name: str, heard: Mapping[int, Health], faults: _Faults) -> list[DiagnosticStatus]:
+def _servos(heard: Mapping[int, Health], faults: _Faults) -> list[DiagnosticStatus]:
     found = []
     for servo, health in sorted(heard.items()):
         values = {
@@ -81,10 +80,10 @@ def _servos(name: str, heard: Mapping[int, Health], faults: _Faults) -> list[Dia
             **{fault.value: count for (which, fault), count in faults.items() if which == servo},
         }
         level = DiagnosticStatus.WARN if health.status else DiagnosticStatus.OK
-        found.append(_status(f"{name}: servo {servo}", level, f"status {health.status} ({status_text(health.status)})", values))
+        found.append(status(f"servo {servo}", level, f"status {health.status} ({status_text(health.status)})", values))
     return found
 
 
-def _status(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
-    pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-    return DiagnosticStatus(name=name, level=level, message=message, values=pairs)
+def hardware_id(usb_serial: str | None, port: str) -> str:
+    """Which arm: by its adapter's serial number, else by its port, as far as they are known."""
+    return f"SO-101 {usb_serial or port}".strip()

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock as ClockMessage
@@ -20,12 +19,13 @@ from trajectory_msgs.msg import JointTrajectory
 
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
+from hilserl_ros.diagnostics import Diagnostics
 from hilserl_ros.node import BaseNode, NodeError, main_of
 from hilserl_ros.realtime import take_precedence
 from so101_driver.arm import Command
 from so101_driver.calibration import find_calibration, read_calibration
 from so101_driver.command_message import read_command
-from so101_driver.diagnostics import statuses
+from so101_driver.diagnostics import hardware_id, statuses
 from so101_driver.errors import DriverError, MessageError
 from so101_driver.estop import EmergencyStop, stop_file
 from so101_driver.estop_server import EstopServer
@@ -63,7 +63,7 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         self._pace = Pace(1.0 / self.params.rate_hz)
         self._suspended = False
         self._joints = self.create_publisher(JointState, "joint_states", qos.recorded(qos.JOINT_STATES))
-        self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
+        self._diagnostics = Diagnostics(self)
         self.create_subscription(JointTrajectory, "joint_command", self._on_command, qos.JOINT_COMMAND, raw=True)
         self._estop = EstopServer(self, self._latch, self._clear_stop, self._wants_consent)
         self.create_service(SetBool, "~/set_torque", self._on_torque)
@@ -265,11 +265,8 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
     # Now and then -----------------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        message = DiagnosticArray(
-            status=statuses(self.get_name(), self._follower, self._pace, self._active, self._latch.reason)
-        )
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        found = statuses(self._follower, self._pace, self._active, self._latch.reason)
+        self._diagnostics.publish(found, hardware_id(self._usb_serial, self.params.port))
 
     def _end_loop(self) -> None:
         self._active = False

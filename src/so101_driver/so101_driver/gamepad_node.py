@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool
@@ -19,6 +19,7 @@ from hilserl_core.kinematics import Kinematics
 from hilserl_interfaces.msg import EpisodeEvent, TeleopCommand
 from hilserl_ros import qos
 from hilserl_ros.convert import joint_command, joint_maps
+from hilserl_ros.diagnostics import Diagnostics, status
 from hilserl_ros.node import BaseNode, NodeError, main_of
 from so101_description import urdf_path
 from so101_driver.controls import Controls
@@ -51,7 +52,7 @@ class GamepadNode(BaseNode[GamepadParameters]):
         self._event = create(EpisodeEvent, "episode/event", qos.EPISODE_EVENT)
         self._estop = create(Bool, "estop/request", qos.ESTOP_REQUEST)
         self.create_subscription(Bool, "estop", self._on_stopped, qos.STATUS)
-        self._diagnostics = create(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
+        self._diagnostics = Diagnostics(self)
         if params.mode == "drive":
             self._command = create(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
             self._controller = Controller(self.task, Kinematics(urdf_path(), self.task.joints))
@@ -180,15 +181,9 @@ class GamepadNode(BaseNode[GamepadParameters]):
 
     def _report(self) -> None:
         problem = self._input.problem
-        status = DiagnosticStatus(
-            name=f"{self.get_name()}: input",
-            level=DiagnosticStatus.OK if problem is None else DiagnosticStatus.ERROR,
-            message=problem or ("the person drives" if self._controls.active else "at rest"),
-            values=[KeyValue(key="device", value=self._input.name)],
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        level = DiagnosticStatus.OK if problem is None else DiagnosticStatus.ERROR
+        text, name = problem or ("the person drives" if self._controls.active else "at rest"), self._input.name
+        self._diagnostics.publish([status("input", level, text, {"device": name})], name or self.params.device)
 
     def close(self) -> None:
         """Give the device back."""

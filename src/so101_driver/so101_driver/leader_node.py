@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -21,11 +20,12 @@ from hilserl_core.kinematics import Kinematics
 from hilserl_interfaces.msg import EpisodeStatus, TeleopCommand
 from hilserl_ros import qos
 from hilserl_ros.convert import joint_command, joint_maps, to_ns
+from hilserl_ros.diagnostics import Diagnostics
 from hilserl_ros.node import BaseNode, main_of
 from hilserl_ros.realtime import take_precedence
 from so101_description import JOINTS, urdf_path
 from so101_driver.calibration import find_calibration, read_calibration
-from so101_driver.diagnostics import leader_statuses
+from so101_driver.diagnostics import hardware_id, leader_statuses
 from so101_driver.errors import DriverError
 from so101_driver.estop import CLEAR_COMMAND
 from so101_driver.finder import find_port, usb_serial_of
@@ -69,7 +69,7 @@ class LeaderNode(BaseNode[LeaderParameters]):
         self._said = ""
         self._said_s = self._due_s = 0.0  # when `teleop/leader` was last published, and when it is due next
         self._joints = self.create_publisher(JointState, "leader/joint_states", qos.recorded(qos.JOINT_STATES))
-        self._diagnostics = self.create_publisher(DiagnosticArray, "diagnostics", qos.DIAGNOSTICS)
+        self._diagnostics = Diagnostics(self)
         if self.params.mode == "mirror":
             self._command = self.create_publisher(JointTrajectory, "joint_command", qos.recorded(qos.JOINT_COMMAND))
         else:
@@ -239,9 +239,8 @@ class LeaderNode(BaseNode[LeaderParameters]):
     # Now and then -----------------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        message = DiagnosticArray(status=leader_statuses(self.get_name(), self._leader, self._lacking))
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        found = leader_statuses(self._leader, self._lacking)
+        self._diagnostics.publish(found, hardware_id(self._usb_serial, self.params.port))
 
     def close(self) -> None:
         """Let go, unless told otherwise, and give the port back."""

@@ -89,6 +89,7 @@ def test_a_file_becomes_images_jpegs_and_camera_info_with_the_same_stamps(viewer
     assert (info.width, info.height) == (64, 48)
     viewer.until(lambda: viewer.status.message == "delivers", "diagnostics")
     assert viewer.status.name == "camera: wrist" and viewer.status.level == DiagnosticStatus.OK
+    assert viewer.status.hardware_id == str(tmp_path / "clip.avi")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=LONG_S) == 0
 

@@ -249,6 +249,7 @@ def test_a_stop_before_the_arm_is_there_holds_when_it_comes_and_is_said_meanwhil
     station.start("autostart:=false")
     _stop(station)
     station.until(lambda: "not configured, stopped: emergency stop" in _message(station), "what diagnostics say of it")
+    assert station.diagnostics["follower: arm"].hardware_id == f"SO-101 {station.folder / 'arm'}"
     _change(station, Transition.TRANSITION_CONFIGURE)
     assert station.stopped is True
     _change(station, Transition.TRANSITION_ACTIVATE)

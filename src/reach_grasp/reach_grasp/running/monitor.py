@@ -28,6 +28,7 @@ from hilserl_actor.teleop import SOURCES
 from hilserl_interfaces.msg import EpisodeResult, EpisodeStatus, LearnerStatus, Reward, TeleopCommand
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
+from hilserl_ros.diagnostics import TOPIC as DIAGNOSTICS
 from hilserl_ros.images import image_to_rgb
 from hilserl_ros.transport import use_udp
 from reach_grasp.errors import CommandError
@@ -80,7 +81,7 @@ class Monitor:
         self._node.create_subscription(EpisodeStatus, "episode/status", self._on_episode, qos.latched(20))
         self._node.create_subscription(EpisodeResult, "episode/result", self._on_result, qos.EPISODE_RESULT)
         self._node.create_subscription(LearnerStatus, "learner/status", self._on_learner, qos.latched(1))
-        self._node.create_subscription(DiagnosticArray, "diagnostics", self._on_diagnostics, qos.DIAGNOSTICS)
+        self._node.create_subscription(DiagnosticArray, DIAGNOSTICS, self._on_diagnostics, qos.DIAGNOSTICS)
         self._node.create_subscription(Log, "/rosout", self._on_log, qos.latched(100))
         for source in SOURCES:
             drives = partial(self._on_teleop, source)
@@ -204,12 +205,18 @@ class Monitor:
         self.learner = message
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        """Keep what this system's nodes say; the topic is everybody's, and names begin with the namespace."""
         for status in message.status:
-            self.diagnostics[status.name] = {item.key: item.value for item in status.values}
-            self.told[status.name] = status.message
+            node, _, part = status.name.partition(": ")
+            place, _, node = node.strip("/").rpartition("/")
+            if place != self._namespace:
+                continue
+            name = f"{node}: {part}"
+            self.diagnostics[name] = {item.key: item.value for item in status.values}
+            self.told[name] = status.message
             severe = None if status.level == DiagnosticStatus.OK else status.level == DiagnosticStatus.ERROR
             with self._lock:
-                self._problems.diagnose(status.name, status.message, severe, time.monotonic())
+                self._problems.diagnose(name, status.message, severe, time.monotonic())
 
     def _on_image(self, camera: str, message: Image) -> None:
         self.film.add(camera, to_ns(message.header.stamp), image_to_rgb(message))
