@@ -22,6 +22,7 @@ from rosbags.rosbag2.storage_mcap import McapWriter, write_channel, write_string
 
 from dataset_recorder.errors import RecordingError
 from dataset_recorder.types import typestore_for
+from hilserl_ros.distribution import distribution
 
 UNFINISHED = "unfinished.json"
 """Beside the MCAP file while it is written, and locked: what only metadata.yaml would know, for `repair`."""
@@ -54,9 +55,24 @@ class _Storage(McapWriter):
         self.chunk.bio.seek(start)  # the longer record takes the place of the shorter one
         write_channel(self.chunk.bio, self.channels[-1], self.schemas)
 
+    def close(self, version: int, metadata: str) -> None:
+        super().close(version, _named(metadata))
+
 
 class _Writer(Writer):
+    """Names the distribution that recorded, where rosbags names itself."""
+
     STORAGE_PLUGINS = Writer.STORAGE_PLUGINS | {StoragePlugin.MCAP: _Storage}
+
+    def close(self) -> None:
+        super().close()
+        part = self.metapath.with_suffix(".yaml.tmp")
+        part.write_text(_named(self.metapath.read_text("utf8")), "utf8")
+        part.replace(self.metapath)
+
+
+def _named(metadata: str) -> str:
+    return metadata.replace("ros_distro: rosbags", f"ros_distro: {distribution()}")
 
 
 class BagWriter:
@@ -84,7 +100,7 @@ class BagWriter:
                 for topic in topics
             }
             self._note = self.folder / UNFINISHED
-            self._note.write_text(json.dumps({"custom_data": dict(custom_data)}))
+            self._note.write_text(json.dumps({"custom_data": dict(custom_data), "ros_distro": distribution()}))
             self._lock = self._note.open()  # the system drops it with the process
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with (self.folder / RESERVE).open("wb") as reserve:

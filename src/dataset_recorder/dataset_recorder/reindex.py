@@ -17,6 +17,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.metadata import dump_qos_v9
 
 from dataset_recorder.errors import RecordingError
+from hilserl_ros.distribution import UNKNOWN
 
 INFORMATION = "rosbag2_bagfile_information"
 STORAGE = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
@@ -59,7 +60,6 @@ def information(
     storage: str,
     files: Sequence[tuple[str, int, int, int]],
     topics: Sequence[dict[str, Any]],
-    custom_data: dict[str, str] | None = None,
     compression_mode: str = "",
 ) -> dict[str, Any]:
     """The content of metadata.yaml, version 9. files: name, messages, first and last time [ns] of each."""
@@ -74,8 +74,8 @@ def information(
         "compression_format": "zstd" if compression_mode else "",
         "compression_mode": compression_mode,
         "files": [{"path": name, **_span(count, start, end)} for name, count, start, end in files],
-        "custom_data": custom_data or None,
-        "ros_distro": "rosbags",
+        "custom_data": None,
+        "ros_distro": UNKNOWN,
     }
 
 

@@ -31,6 +31,7 @@ from rosbags.rosbag2.storage_mcap import Channel, McapWriter, PendingChunk, Sche
 from dataset_recorder.bag_writer import RESERVE, UNFINISHED
 from dataset_recorder.errors import RecordingError
 from dataset_recorder.reindex import INFORMATION, information, reindexed, storage_files
+from hilserl_ros.distribution import UNKNOWN
 
 # https://mcap.dev/spec: records are an opcode, a length and content.
 _MAGIC = b"\x89MCAP0\r\n"
@@ -107,11 +108,11 @@ def _mended(path: Path, metadata: Path, note: Path, keep: bool) -> Repaired:
     file = _Continued(path)
     if file.bytes_cut:
         with suppress(RecordingError):  # of a file that is whole for who reads it by its index nothing is cut off
-            content = reindexed([path]) | {"custom_data": _custom_data(note, metadata, file.told) or None}
+            content = reindexed([path]) | _known(note, metadata, file.told)
             _write(metadata, content)
             return Repaired(content["message_count"], 0, changed=True)
     kept = _keep(path, file.end) if keep and file.bytes_cut else None
-    content = file.finish(_custom_data(note, metadata, file.told))
+    content = file.finish(_known(note, metadata, file.told))
     _write(metadata, content)
     return Repaired(content["message_count"], file.bytes_cut, changed=True, kept=kept)
 
@@ -166,7 +167,7 @@ def _readable(folder: Path) -> int | None:
         return None
 
 
-def _custom_data(note: Path, metadata: Path, told: bytes) -> dict[str, str]:
+def _known(note: Path, metadata: Path, told: bytes) -> dict[str, Any]:
     """What only the recorder knew, from the first that still has it: its note, metadata.yaml, what the MCAP file repeats."""
     places = (
         lambda: json.loads(note.read_text()),
@@ -175,7 +176,8 @@ def _custom_data(note: Path, metadata: Path, told: bytes) -> dict[str, str]:
     )
     for place in places:
         with suppress(FileNotFoundError, ValueError, TypeError, LookupError, struct.error, yaml.YAMLError):
-            return place()["custom_data"] or {}
+            found = place()
+            return {"custom_data": found["custom_data"] or None, "ros_distro": found.get("ros_distro", UNKNOWN)}
     return {}
 
 
@@ -201,8 +203,8 @@ class _Continued(McapWriter):
         self._next()  # the header
         self.end = self._scan()
 
-    def finish(self, custom_data: dict[str, str]) -> dict[str, Any]:
-        """Write what is written again, index and footer onto the disk; the content of metadata.yaml."""
+    def finish(self, known: dict[str, Any]) -> dict[str, Any]:
+        """Write what is written again, index and footer onto the disk; the content of metadata.yaml, with what is known."""
         self.bio.seek(self.end)
         self.bio.truncate()
         messages = sum(self.channel_stats.values())
@@ -212,7 +214,7 @@ class _Continued(McapWriter):
             {"topic_metadata": _topic_metadata(channel), "message_count": self.channel_stats[channel.id]}
             for channel in self.channels
         ]
-        content = information("mcap", [file], topics, custom_data)
+        content = information("mcap", [file], topics) | known
         self.close(9, yaml.safe_dump(content).strip())
         return content
 

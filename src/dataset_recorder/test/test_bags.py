@@ -22,6 +22,7 @@ from dataset_recorder.errors import RecordingError
 from dataset_recorder.recording import Recording
 from dataset_recorder.repair import repair
 from hilserl_interfaces.msg import Step
+from hilserl_ros.distribution import distribution
 
 
 def test_a_bag_gives_back_bytes_times_types_qos_and_notes(tmp_path):
@@ -58,13 +59,15 @@ def test_a_bag_is_as_rosbag2_writes_it(tmp_path, killed):
     (file,) = found["files"]
     assert file == {"path": "bag.mcap"} | {key: found[key] for key in ("starting_time", "duration", "message_count")}
     assert found["relative_file_paths"] == ["bag.mcap"] and (bag / "bag.mcap").is_file()
-    assert found["custom_data"] == {"task": "grasp"} and isinstance(found["ros_distro"], str)
+    assert found["custom_data"] == {"task": "grasp"} and found["ros_distro"] == distribution() in ("jazzy", "kilted")
     topics = {item["topic_metadata"]["name"]: item for item in found["topics_with_message_count"]}
     assert {name: item["message_count"] for name, item in topics.items()} == {
         "/joint_states": 3, "/wrist/image_raw": 3, "/steps": 0,
     }  # fmt: skip
     with (bag / "bag.mcap").open("rb") as stream:
         summary = SeekingReader(stream).get_summary()
+        (repeated,) = [record.metadata["serialized_metadata"] for record in SeekingReader(stream).iter_metadata()]
+    assert yaml.safe_load(repeated)["ros_distro"] == found["ros_distro"]
     channels = {channel.topic: channel.metadata for channel in summary.channels.values()}
     forever = {"sec": FOREVER.sec, "nsec": FOREVER.nsec}
     latched = {
