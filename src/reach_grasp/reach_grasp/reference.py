@@ -161,7 +161,7 @@ def _all_recorded(node: Node) -> bool:
     """Whether the classifier has begun, and the recorder has found every topic that somebody publishes."""
     taken = {topic.removeprefix("/") for topic, _ in node.get_subscriber_names_and_types_by_node("recorder", "/")}
     judged = node.get_publisher_names_and_types_by_node("reward_classifier", "/")
-    found = all(topic in taken or not node.count_publishers(topic) for topic in RecorderParameters().topics)
+    found = all(topic.removeprefix("/") in taken or not node.count_publishers(topic) for topic in RecorderParameters().topics)
     return found and "/reward/image" in dict(judged)
 
 
