@@ -22,7 +22,7 @@ test: setup  ## all tests, about 6 minutes on 2 cores; ARGS="-k name" picks some
 bench: setup  ## measure against LeRobot; writes outputs/bench/bench.json
 	@source scripts/env.bash && python -m benchmarks $(ARGS)
 
-lint: setup  ## ruff and package.xml checks
+lint: setup  ## ruff, and checks of package.xml and licences
 	@scripts/lint
 
 clean:  ## remove everything that set-up made, and nothing else

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib.util import find_spec
 
 import pytest
-
-from hilserl_ros.transport import use_udp
 
 DOMAINS = 10  # that the tests of one worker may use, from ROS_DOMAIN_ID on
 LONGEST = (
@@ -24,7 +23,10 @@ state = tempfile.TemporaryDirectory(prefix="reach-grasp-")
 os.environ["XDG_STATE_HOME"] = state.name  # an emergency stop of a test is no user's
 
 worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-use_udp(os.environ)
+if find_spec("hilserl_ros"):  # hilserl_core and so101_description are tested without ROS, too
+    from hilserl_ros.transport import use_udp
+
+    use_udp(os.environ)
 os.environ["ROS_DOMAIN_ID"] = str(int(os.environ.get("ROS_DOMAIN_ID") or 0) + DOMAINS * int(worker))
 
 

@@ -17,11 +17,11 @@ import psutil
 from lerobot.cameras.opencv import OpenCVCamera, OpenCVCameraConfig
 from sensor_msgs.msg import Image
 
-from benchmarks import bags
 from benchmarks.peer import Peer, node_command, running
 from benchmarks.registry import Options
 from benchmarks.rows import Row, Target
 from benchmarks.timing import percentile
+from dataset_recorder.testing import bags
 from hilserl_ros import qos
 
 _WIDTH, _HEIGHT, _FPS = 640, 480, 30

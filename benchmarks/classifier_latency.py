@@ -18,12 +18,13 @@ from lerobot.processor import PolicyProcessorPipeline
 from lerobot.rewards.classifier.modeling_classifier import Classifier as LeRobotClassifier
 from sensor_msgs.msg import Image
 
-from benchmarks import bags, lerobot_side
+from benchmarks import lerobot_side
 from benchmarks.peer import Peer, PeerError, node_command, running
 from benchmarks.problem import DEMO_TASK, TASK
 from benchmarks.registry import Options
 from benchmarks.rows import Better, Row, Target
 from benchmarks.timing import percentile
+from dataset_recorder.testing import bags
 from hilserl_core.task import TaskSpec
 from hilserl_interfaces.msg import Reward
 from hilserl_ros import qos

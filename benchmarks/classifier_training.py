@@ -17,11 +17,12 @@ from lerobot.scripts.lerobot_train import update_policy
 from lerobot.utils.logging_utils import AverageMeter, MetricsTracker
 from lerobot.utils.utils import cycle
 
-from benchmarks import bags, lerobot_side
+from benchmarks import lerobot_side
 from benchmarks.problem import DEMO_TASK
 from benchmarks.registry import Options
 from benchmarks.rows import Row
 from dataset_recorder.convert import conversion
+from dataset_recorder.testing import bags
 from reward_classifier_node.api import train_from_dataset
 from reward_classifier_node.model import Shape, lerobot_config
 from reward_classifier_node.settings import ClassifierSettings

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from lerobot.datasets import LeRobotDataset
 
-from benchmarks import bags
-from benchmarks.datasets import priority_kept
 from benchmarks.registry import Options
 from benchmarks.rows import Better, Row, Target
 from benchmarks.timing import Timed, take_turns
 from dataset_recorder.convert import conversion
+from dataset_recorder.testing import bags
+from dataset_recorder.testing.datasets import priority_kept
 
 _EPISODES = 3
 _SIZES = {"convert_128": (128, 128, 100), "convert_640": (480, 640, 50)}  # height, width, frames of an episode

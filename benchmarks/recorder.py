@@ -21,11 +21,11 @@ from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
-from benchmarks import bags
-from benchmarks.datasets import priority_kept
 from benchmarks.peer import TIMEOUT_S, Peer, PeerError, node_command, running
 from benchmarks.registry import Options
 from benchmarks.rows import Better, Row, Target
+from dataset_recorder.testing import bags
+from dataset_recorder.testing.datasets import priority_kept
 from hilserl_ros import qos
 
 _HEIGHT, _WIDTH, _FPS, _JOINT_HZ = 480, 640, 30, 100

@@ -11,7 +11,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
         (f"share/{package_name}", ["package.xml"]),
     ],
-    install_requires=["setuptools", "feetech-servo-sdk"],
+    install_requires=["setuptools"],
     extras_require={"test": ["pytest"]},
     zip_safe=False,
     maintainer="reach-grasp maintainers",

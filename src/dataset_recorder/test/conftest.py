@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.datasets import priority_kept
+from dataset_recorder.testing.datasets import priority_kept
 
 sys.path.insert(0, str(Path(__file__).parent))
 

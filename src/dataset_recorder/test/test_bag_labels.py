@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks import bags
 from dataset_recorder.bag_labels import labels_from_bags
 from dataset_recorder.check import check
 from dataset_recorder.convert.conversion import Options, convert
@@ -17,6 +16,7 @@ from dataset_recorder.convert.mapping import parse_mapping
 from dataset_recorder.dataset import DatasetError, column, open_dataset
 from dataset_recorder.edit import Labelled, relabel
 from dataset_recorder.labels import LabelError
+from dataset_recorder.testing import bags
 
 ACTIONS = (12, 10)
 # What the simulator says of each image, the final one included: a slip in the first episode, no success in the second.

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks import bags
 from dataset_recorder.convert.align import Gap, Track, align
 from dataset_recorder.convert.conversion import Options, convert
 from dataset_recorder.convert.errors import ConversionError, MappingError
 from dataset_recorder.convert.images import rgb_of
 from dataset_recorder.convert.mapping import load_mapping, parse_mapping
+from dataset_recorder.testing import bags
 from hilserl_ros.images import ImageError
 
 START = 10**9 * 1_700_000_000

@@ -9,12 +9,12 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import bags
 from dataset_recorder.convert import conversion, steps
 from dataset_recorder.convert.conversion import Options, Progress, convert
 from dataset_recorder.convert.errors import BagError, ConversionError
 from dataset_recorder.convert.video import CameraEncoder
 from dataset_recorder.convert.writer import DatasetSpec, DatasetWriter
+from dataset_recorder.testing import bags
 from dataset_recorder.video import VideoError, VideoWriter
 from hilserl_core.step import Mode
 from hilserl_core.task import TaskSpec

@@ -8,8 +8,8 @@ import os
 import subprocess
 import sys
 
-from benchmarks import bags
 from dataset_recorder.convert.conversion import Options, convert
+from dataset_recorder.testing import bags
 
 STEPS = 2
 

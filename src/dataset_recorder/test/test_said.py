@@ -4,10 +4,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import bags
 from dataset_recorder.convert.bag import Bag
 from dataset_recorder.labels import LabelError
 from dataset_recorder.said import labels_in
+from dataset_recorder.testing import bags
 
 FRAMES = np.arange(1, 6) * bags.TICK_NS
 

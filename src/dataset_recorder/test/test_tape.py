@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
-from benchmarks import bags
 from dataset_recorder.bag_writer import BagWriter, Topic
 from dataset_recorder.convert.bag import Bag
 from dataset_recorder.convert.errors import BagError
 from dataset_recorder.tape import Tape
+from dataset_recorder.testing import bags
 
 GRASP = Path(__file__).parent / "data" / "grasp"
 TICK_NS = bags.TICK_NS

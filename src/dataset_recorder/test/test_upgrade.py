@@ -9,9 +9,9 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks.datasets import as_v21
 from dataset_recorder.check import check
 from dataset_recorder.dataset import DatasetError, column, open_dataset
+from dataset_recorder.testing.datasets import as_v21
 from dataset_recorder.upgrade import upgrade
 
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from benchmarks import bags
+from dataset_recorder.testing import bags
 from reach_grasp.command import main
 
 

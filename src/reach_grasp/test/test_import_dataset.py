@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message
 
-from benchmarks.datasets import as_v21
 from dataset_recorder.convert.writer import DatasetSpec, DatasetWriter
 from dataset_recorder.origin import LABELS
+from dataset_recorder.testing.datasets import as_v21
 from hilserl_core.kinematics import Kinematics
 from hilserl_core.step import Mode
 from hilserl_core.step_log import StepLog

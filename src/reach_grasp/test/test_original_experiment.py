@@ -19,8 +19,8 @@ import pytest
 import yaml
 from ament_index_python.packages import get_package_share_directory
 
-from benchmarks.datasets import as_v21
 from dataset_recorder.convert.writer import DatasetSpec, DatasetWriter
+from dataset_recorder.testing.datasets import as_v21
 from hilserl_actor.settings import ActorParameters
 from hilserl_core.checkpoint import newest_checkpoint
 from hilserl_core.policy import PolicySpec

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import io
 
-from benchmarks import bags
 from dataset_recorder.check import check
+from dataset_recorder.testing import bags
 from reach_grasp.demo.preparation import Dataset
 from reach_grasp.demo.progress import TimeLeft
 from reach_grasp.demo.settings import DemoSettings

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-from benchmarks.datasets import priority_kept
+from dataset_recorder.testing.datasets import priority_kept
 from reward_classifier_node.data import LabelledFrames, Split, check, split_by_episode
 from reward_classifier_node.dataset import read_dataset
 from reward_classifier_node.errors import DataError

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Made-up bags, written with rosbags' own writer; the tests of the conversion use them too."""
+"""Made-up bags, written with rosbags' own writer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ament_index_python.packages import get_package_share_directory
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -16,15 +17,15 @@ from rosbags.typesys.store import Typestore
 STEP = "hilserl_interfaces/msg/Step"
 TICK_NS = 100_000_000
 REWARD, EVENT = "hilserl_interfaces/msg/Reward", "hilserl_interfaces/msg/EpisodeEvent"
-_MESSAGES = Path(__file__).resolve().parent.parent / "src/hilserl_interfaces/msg"
 
 
 @cache
 def store() -> Typestore:
     """The standard types, and ours from their .msg text."""
     types = get_typestore(Stores.ROS2_KILTED)
+    messages = Path(get_package_share_directory("hilserl_interfaces")) / "msg"
     for name in (STEP, REWARD, EVENT):
-        types.register(get_types_from_msg((_MESSAGES / f"{Path(name).name}.msg").read_text(), name))
+        types.register(get_types_from_msg((messages / f"{Path(name).name}.msg").read_text(), name))
     return types
 
 
