@@ -56,8 +56,6 @@ LINES = {
 
 
 def test_each_line_that_something_needs_is_missed(workspace):
-    status, output = check(workspace)
-    assert (status, output) == (0, ["11 manifests are valid"])
     for package, line in LINES:
         manifest = workspace / "src" / package / "package.xml"
         text = manifest.read_text()
