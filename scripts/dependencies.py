@@ -12,8 +12,6 @@ from pathlib import Path
 
 import yaml
 
-from build import EXTRA_FOLDERS
-
 ROOT = Path(__file__).resolve().parent.parent
 ROS = frozenset(
     {
@@ -146,9 +144,7 @@ def needs(package: Path, workspace: frozenset[str]) -> tuple[dict[str, dict[str,
     package: its folder. workspace: names of all packages beside it, itself included.
     The first answer holds, under "build", "run" and "test", each key and a file that needs it; "test" only what "run" has not.
     """
-    root = package.parent.parent
-    folders = {"run": [package / package.name, *(root / name for name in EXTRA_FOLDERS.get(package.name, ()))]}
-    folders["test"] = [package / "test"]
+    folders = {"run": [package / package.name, package / "launch"], "test": [package / "test"]}
     needed: dict[str, dict[str, Path]] = {"build": {}, "run": {}, "test": {}}
     wrong = []
     for kind, places in folders.items():

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-import os
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 package_name = "reach_grasp"
-here = Path(__file__).resolve().parent
 
 
-def top_level(folder: str, pattern: str) -> list[str]:
-    """Files of a folder at the top of the repository, relative to where the build runs."""
-    return [os.path.relpath(file, Path.cwd()) for file in sorted((here.parents[1] / folder).glob(pattern))]
+def files(folder: str, *endings: str) -> list[str]:
+    """Files of a folder, which is a link to the one at the top of the repository."""
+    return [str(file) for file in sorted(Path(folder).iterdir()) if file.name.endswith(endings)]
 
 
 setup(
@@ -21,8 +19,8 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
         (f"share/{package_name}", ["package.xml"]),
-        (f"share/{package_name}/launch", top_level("launch", "*.launch.py")),
-        (f"share/{package_name}/config", [*top_level("config", "*.yaml"), *top_level("config", "*.json")]),
+        (f"share/{package_name}/launch", files("launch", ".launch.py")),
+        (f"share/{package_name}/config", files("config", ".yaml", ".json")),
     ],
     install_requires=["setuptools"],
     extras_require={"test": ["pytest"]},

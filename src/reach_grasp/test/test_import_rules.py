@@ -109,6 +109,22 @@ for module in {LIGHT!r}:
     assert done.returncode == 0, done.stderr
 
 
+def test_launch_files_need_only_what_an_installed_ros_has_itself():
+    """`ros2 launch` runs with the system's Python, which does not see the virtual environment that nodes run in."""
+    program = """
+import sys
+from importlib.metadata import packages_distributions
+import reach_grasp.launch_actions
+from reach_grasp.systems import nodes_of
+assert nodes_of("train", {"sim": "true"}) and nodes_of("robot", {"sim": "false", "events": "keyboard"})
+print(*{name.split(".")[0] for name in sys.modules} & set(packages_distributions()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    others = set(done.stdout.split()) - OURS - ROS
+    assert {"numpy", "yaml"} <= others <= {"numpy", "yaml", "_yaml"}
+
+
 def test_no_verb_but_its_own_imports_from_the_demo():
     (folder,) = find_spec("reach_grasp").submodule_search_locations
     files = [file for part in ("verbs", "running") for file in (Path(folder) / part).glob("*.py") if file.name != "demo.py"]
