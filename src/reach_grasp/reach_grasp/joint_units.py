@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from hilserl_core.kinematics import Kinematics
 from hilserl_core.task import STATE_PARTS, TaskSpec
 from reach_grasp.errors import CommandError
 from so101_description import joint_limits, urdf_path
@@ -52,6 +51,8 @@ def _scale(task: TaskSpec) -> tuple[np.ndarray, np.ndarray]:
 
 def _set_pose(states: np.ndarray, parts: dict[str, slice], task: TaskSpec) -> None:
     """Write the gripper frame's pose that belongs to the joint positions [rad] into the states (n, S)."""
+    from hilserl_core.kinematics import Kinematics  # `ros2 launch` needs no kinematics, and may lack MuJoCo
+
     if "joint_positions" not in parts or not {"gripper_position", "gripper_euler"} & set(parts):
         return
     arm = Kinematics(urdf_path(), task.joints)
