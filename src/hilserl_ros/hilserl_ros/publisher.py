@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any
 
 import rclpy.publisher
 from rclpy._rclpy_pybind11 import RCLError  # its only place
 from rclpy.logging import get_logger
 
-M = TypeVar("M")
 
-
-class Publisher(rclpy.publisher.Publisher[M]):
+class Publisher(rclpy.publisher.Publisher):  # no class of one message: up to Jazzy rclpy's is not generic
     """DDS may refuse a message when a reader has fallen far behind, a suspended program for instance. That one is then lost."""
 
-    def publish(self, msg: M | bytes) -> bool:
+    def publish(self, msg: Any) -> bool:
         """Whether it was accepted; said when it was not."""
         try:
             super().publish(msg)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 LOCAL = Path(__file__).with_name("local.xml")
 NETWORK = Path(__file__).with_name("network.xml")
-_PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # since Kilted, up to Jazzy
+_PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Fast DDS 3 (since Kilted) reads the first alone, Fast DDS 2 (up to Jazzy) the second: with both set either is served."""
 _TRANSPORTS = "FASTDDS_BUILTIN_TRANSPORTS"
 
 
@@ -37,4 +38,4 @@ def small_datagrams(environment: Mapping[str, str]) -> dict[str, str]:
 def _profile(environment: Mapping[str, str], path: Path) -> dict[str, str]:
     if any(environment.get(name) not in (None, "", str(LOCAL)) for name in (*_PROFILES, _TRANSPORTS)):
         return {}
-    return {_PROFILES[environment.get("ROS_DISTRO") == "jazzy"]: str(path)}
+    return dict.fromkeys(_PROFILES, str(path))

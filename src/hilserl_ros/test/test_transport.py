@@ -16,7 +16,8 @@ from std_msgs.msg import String
 from hilserl_ros.testing import Rig
 from hilserl_ros.transport import LOCAL, NETWORK, small_datagrams, use_udp
 
-NAMES = {"kilted": "FASTDDS_DEFAULT_PROFILES_FILE", "jazzy": "FASTRTPS_DEFAULT_PROFILES_FILE"}
+NAMES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+PORTS = ("fastdds_port", "fastrtps_port")  # as Fast DDS 3 and 2 name them
 DOMAIN = 3  # from the environment's
 
 LISTENER = """
@@ -44,7 +45,7 @@ THEIRS = "rclpy.init()\nrclpy.spin(Listener())"
 @pytest.fixture(params=["LOCALHOST", "SUBNET"])
 def plain(request, monkeypatch) -> None:
     """An environment in which nobody has chosen anything, and how far nodes look for one another."""
-    for name in (*NAMES.values(), "FASTDDS_BUILTIN_TRANSPORTS"):
+    for name in (*NAMES, "FASTDDS_BUILTIN_TRANSPORTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", request.param)
 
@@ -82,21 +83,32 @@ def _talk(listener: subprocess.Popen) -> None:
 
 def _ports(pid: int) -> set[Path]:
     """The segments of Fast DDS's shared memory through which a process is reached or reaches others."""
-    lines = [line.split(maxsplit=5) for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if "fastdds_port" in line]
-    return {Path(words[5].removesuffix(" (deleted)")) for words in lines}
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {Path(line.split(maxsplit=5)[5].removesuffix(" (deleted)")) for line in lines if any(port in line for port in PORTS)}
 
 
 def test_whoever_has_chosen_profiles_or_transports_is_left_alone():
-    for distribution, name in NAMES.items():
-        environment = {"ROS_DISTRO": distribution}
-        use_udp(environment)
-        assert environment == {"ROS_DISTRO": distribution, name: str(LOCAL)}
-        assert small_datagrams(environment) == {name: str(NETWORK)}, "a node for the network, started by one that uses UDP"
+    environment: dict[str, str] = {}
+    use_udp(environment)
+    assert environment == dict.fromkeys(NAMES, str(LOCAL))
+    network = dict.fromkeys(NAMES, str(NETWORK))
+    assert small_datagrams(environment) == network, "a node for the network, started by one that uses UDP"
     assert LOCAL.is_file() and NETWORK.is_file()
-    for name in (*NAMES.values(), "FASTDDS_BUILTIN_TRANSPORTS"):
+    for name in (*NAMES, "FASTDDS_BUILTIN_TRANSPORTS"):
         chosen = {name: "mine"}
         use_udp(chosen)
         assert chosen == {name: "mine"} and small_datagrams(chosen) == {}
+
+
+@pytest.mark.parametrize("distribution", ["jazzy", "kilted", None])
+def test_a_node_opens_no_shared_memory_whatever_the_environment_says_of_the_distribution(plain, monkeypatch, distribution):
+    monkeypatch.delenv("ROS_DISTRO", raising=False)
+    if distribution:
+        monkeypatch.setenv("ROS_DISTRO", distribution)
+    with _listener(THEIRS) as listener:
+        assert _ports(listener.pid), "what is looked for is found where it is"
+    with _listener(OURS) as listener:
+        assert not _ports(listener.pid)
 
 
 def test_who_takes_its_segments_for_left_over_does_not_make_a_node_deaf(plain):
