@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Each target does the set-up it needs. Arguments: make demo ARGS="--seed 7 --minutes 10"
+# The ROS distribution, jazzy or kilted: make test ROS_DISTRO=jazzy. That of the default is in .venv, another stands beside it.
 SHELL := bash
 ARGS ?=
+# Only the command line chooses: where a ROS was sourced, its ROS_DISTRO is in the environment.
+export REACH_GRASP_ROS := $(if $(filter command,$(origin ROS_DISTRO)),$(ROS_DISTRO))
+TREES := $(patsubst constraints-%.txt,-%,$(wildcard constraints-*.txt))
 
 .PHONY: help setup demo rehearse test bench lint clean
 help:  ## show this
@@ -11,19 +15,19 @@ setup:  ## make .venv and build the workspace; nothing when nothing changed
 	@scripts/setup
 
 demo: setup  ## watch a simulated arm learn to grasp, 7 to 12 minutes on 2 cores; ARGS="--help" lists options
-	@.venv/bin/reach-grasp demo $(ARGS)
+	@source scripts/env.bash && exec reach-grasp demo $(ARGS)
 
 rehearse: setup  ## the whole road of a station on its twin, in real time, about an hour on 2 cores; ARGS="--help" lists options
-	@.venv/bin/reach-grasp rehearse $(ARGS)
+	@source scripts/env.bash && exec reach-grasp rehearse $(ARGS)
 
 test: setup  ## all tests, about 6 minutes on 2 cores; ARGS="-k name" picks some
 	@scripts/test $(ARGS)
 
 bench: setup  ## measure against LeRobot; writes outputs/bench/bench.json
-	@source scripts/env.bash && python -m benchmarks $(ARGS)
+	@source scripts/env.bash && exec python -m benchmarks $(ARGS)
 
 lint: setup  ## ruff, and checks of package.xml and licences
 	@scripts/lint
 
 clean:  ## remove everything that set-up made, and nothing else
-	rm -rf .venv build install log
+	rm -rf log $(foreach name,.venv build install,$(name) $(addprefix $(name),$(TREES)))

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 # The top-level folders that a package installs, beside its own.
@@ -20,6 +21,30 @@ IGNORED = ("__pycache__", ".pytest_cache", ".hypothesis", "test")
 
 class BuildError(RuntimeError):
     """A build that failed; the message holds what the tools printed."""
+
+
+class Tree(NamedTuple):
+    """What set-up makes of a checkout for one ROS distribution, beside the tree of another one."""
+
+    root: Path
+    ros: str  # the distribution's name
+    suffix: str = ""  # of the names of its folders
+
+    @property
+    def venv(self) -> Path:
+        return self.root / f".venv{self.suffix}"
+
+    @property
+    def build(self) -> Path:
+        return self.root / f"build{self.suffix}"
+
+    @property
+    def install(self) -> Path:
+        return self.root / f"install{self.suffix}"
+
+    @property
+    def python(self) -> Path:
+        return self.venv / "bin" / "python"
 
 
 def packages(root: Path) -> dict[str, Path]:
@@ -45,56 +70,56 @@ def digest(folders: Iterable[Path], seed: str) -> str:
     return total.hexdigest()
 
 
-def environment(root: Path) -> dict[str, str]:
-    """The variables colcon and CMake need: the ROS 2 in .venv and nothing of another one."""
+def environment(tree: Tree) -> dict[str, str]:
+    """The variables colcon and CMake need: the ROS 2 of the tree and nothing of another one."""
     foreign = ("PYTHONPATH", "LD_LIBRARY_PATH", "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH")
     kept = {key: value for key, value in os.environ.items() if key not in foreign and not key.startswith("ROS_")}
-    venv = root / ".venv"
-    return {**kept, "PATH": f"{venv / 'bin'}{os.pathsep}{kept.get('PATH', os.defpath)}", "AMENT_PREFIX_PATH": str(venv)}
+    path = f"{tree.python.parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
+    return {**kept, "PATH": path, "AMENT_PREFIX_PATH": str(tree.venv)}
 
 
-def build(root: Path, toolchain: str) -> list[str]:
+def build(tree: Tree, toolchain: str) -> list[str]:
     """Build what changed and return its names. `toolchain` names the versions everything was built with."""
-    (root / "build").mkdir(exist_ok=True)
-    with (root / "build" / ".lock").open("w") as lock:
+    tree.build.mkdir(exist_ok=True)
+    with (tree.build / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _build_locked(root, toolchain)
+        return _build_locked(tree, toolchain)
 
 
-def _build_locked(root: Path, toolchain: str) -> list[str]:
-    record = root / "build" / ".digests.json"
+def _build_locked(tree: Tree, toolchain: str) -> list[str]:
+    record = tree.build / ".digests.json"
     try:
         before: dict[str, str] = json.loads(record.read_text())
     except (OSError, ValueError):
         before = {}
-    found = packages(root)
+    found = packages(tree.root)
     now = {
-        name: digest([folder, *(root / extra for extra in EXTRA_FOLDERS.get(name, ()))], toolchain)
+        name: digest([folder, *(tree.root / extra for extra in EXTRA_FOLDERS.get(name, ()))], toolchain)
         for name, folder in found.items()
     }
     for gone in set(before) - set(now):
-        shutil.rmtree(root / "install" / gone, ignore_errors=True)
-        shutil.rmtree(root / "build" / gone, ignore_errors=True)
-    changed = [name for name in now if before.get(name) != now[name] or not (root / "install" / name).is_dir()]
+        shutil.rmtree(tree.install / gone, ignore_errors=True)
+        shutil.rmtree(tree.build / gone, ignore_errors=True)
+    changed = [name for name in now if before.get(name) != now[name] or not (tree.install / name).is_dir()]
     if changed:
         print(f"setup: building {', '.join(changed)}", flush=True)
-        _colcon(root, changed)
+        _colcon(tree, changed)
     record.write_text(json.dumps(now, indent=1, sort_keys=True))
     return changed
 
 
-def _colcon(root: Path, names: list[str]) -> None:
-    venv = root / ".venv"
+def _colcon(tree: Tree, names: list[str]) -> None:
     quiet = ["--event-handlers", "console_cohesion-", "console_stderr+", "summary+"]
     cmake = [
         "--no-warn-unused-cli",
-        f"-DCMAKE_PROJECT_INCLUDE={root / 'scripts' / 'drop_missing_includes.cmake'}",
-        f"-DPython3_EXECUTABLE={venv / 'bin' / 'python'}",
+        f"-DCMAKE_PROJECT_INCLUDE={tree.root / 'scripts' / 'drop_missing_includes.cmake'}",
+        f"-DPython3_EXECUTABLE={tree.python}",
         "-DBUILD_TESTING=OFF",
     ]
-    command = [str(venv / "bin" / "python"), "-m", "colcon", "--log-base", "log", "build", "--base-paths", "src"]
+    command = [str(tree.python), "-m", "colcon", "--log-base", "log", "build", "--base-paths", "src"]
+    command += ["--build-base", tree.build.name, "--install-base", tree.install.name]
     command += ["--continue-on-error", *quiet, "--packages-select", *names, "--cmake-args", *cmake]
-    done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tree.root, env=environment(tree), capture_output=True, text=True)
     if done.returncode:
         raise BuildError(
             f"{done.stdout}{done.stderr}\ncolcon could not build the workspace; the reason is above and in log/latest."

@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import build
+from build import Tree
 
 DISK_GB = 8.0
 GL_PACKAGES = {"egl": "libegl1 libgl1-mesa-dri libopengl0", "osmesa": "libosmesa6"}
@@ -59,46 +60,60 @@ def check_disk(root: Path, needed_gb: float = DISK_GB) -> None:
         )
 
 
-def stamp_of(root: Path) -> str:
+def stamp_of(tree: Tree) -> str:
     """What the environment was installed from."""
-    total = hashlib.sha256(f"{sys.version_info[:2]} {root}".encode())
-    for name in ("requirements.txt", "constraints.txt"):
-        total.update((root / name).read_bytes())
+    total = hashlib.sha256(f"{sys.version_info[:2]} {tree.root} {tree.ros}".encode())
+    for name in ("requirements", f"requirements-{tree.ros}", f"constraints-{tree.ros}"):
+        total.update((tree.root / f"{name}.txt").read_bytes())
     return total.hexdigest()
 
 
-def pinned(root: Path, name: str) -> str:
-    """The line of constraints.txt for one package."""
-    for line in (root / "constraints.txt").read_text().splitlines():
+def pinned(tree: Tree, name: str) -> str:
+    """The line of the tree's constraints for one package."""
+    constraints = f"constraints-{tree.ros}.txt"
+    for line in (tree.root / constraints).read_text().splitlines():
         if line.startswith(f"{name}=="):
             return line.strip()
-    raise SetupError(f"constraints.txt does not pin {name}; renew it as its first line says.")
+    raise SetupError(f"{constraints} does not pin {name}; renew it as its first line says.")
 
 
-def install(root: Path) -> bool:
-    """Make .venv hold exactly the pinned packages; False when it did already. Raises SetupError."""
-    venv, stamp = root / ".venv", stamp_of(root)
+def check_ros(tree: Tree) -> None:
+    """Raise SetupError unless there are pinned packages of the tree's ROS distribution."""
+    known = sorted(file.stem.removeprefix("constraints-") for file in tree.root.glob("constraints-*.txt"))
+    if tree.ros not in known:
+        raise SetupError(f"{tree.ros!r} is no ROS distribution that can be installed here; choose {' or '.join(known)}.")
+
+
+def install(tree: Tree) -> bool:
+    """Make the environment hold exactly the pinned packages; False when it did already. Raises SetupError."""
+    venv, stamp = tree.venv, stamp_of(tree)
     stamp_file = venv / ".stamp"
     if stamp_file.is_file() and stamp_file.read_text() == stamp:
         return False
     check_compiler()
-    check_disk(root)
-    print("setup: installing the pinned packages into .venv", flush=True)
-    python = venv / "bin" / "python"
-    if not python.exists():
-        _run([sys.executable, "-m", "venv", str(venv)], "the environment .venv could not be made")
+    check_disk(tree.root)
+    print(f"setup: installing the pinned packages into {venv.name}", flush=True)
+    ros_file = venv / ".ros"
+    # The default may have changed. The wheels of two distributions have one name and other files: none may be left behind.
+    other = venv.exists() and (ros_file.read_text() if ros_file.is_file() else "kilted") != tree.ros
+    if other:
+        shutil.rmtree(tree.build, ignore_errors=True)
+        shutil.rmtree(tree.install, ignore_errors=True)
+    if other or not tree.python.exists():
+        _run([sys.executable, "-m", "venv", "--clear", str(venv)], f"the environment {venv.name} could not be made")
+    ros_file.write_text(tree.ros)
     # A package manager that is there already saves the slow first step.
     uv = shutil.which("uv", path=str(venv / "bin")) or shutil.which("uv")
     if uv is None:
         _run(
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", pinned(root, "uv")],
+            [str(tree.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", pinned(tree, "uv")],
             "uv could not be installed",
         )
         uv = str(venv / "bin" / "uv")
     # Without stored bytecode each of a run's processes compiles torch anew wherever PYTHONDONTWRITEBYTECODE is set.
-    requirements = ["-r", str(root / "requirements.txt"), "-c", str(root / "constraints.txt")]
+    requirements = ["-r", str(tree.root / f"requirements-{tree.ros}.txt"), "-c", str(tree.root / f"constraints-{tree.ros}.txt")]
     _run(
-        [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *requirements],
+        [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(tree.python), *requirements],
         "the pinned packages could not be installed",
     )
     stamp_file.write_text(stamp)
@@ -123,9 +138,9 @@ def renders(python: Path, backend: str) -> bool:
     return probe.returncode == 0
 
 
-def pick_gl(root: Path) -> str:
-    """The first GL back end that draws, remembered in .venv/.gl; installs Debian's when it may. Raises SetupError."""
-    chosen, python = root / ".venv" / ".gl", root / ".venv" / "bin" / "python"
+def pick_gl(tree: Tree) -> str:
+    """The first GL back end that draws, remembered in the environment; installs Debian's when it may. Raises SetupError."""
+    chosen, python = tree.venv / ".gl", tree.python
     if chosen.is_file():
         return chosen.read_text()
     asked = os.environ.get("MUJOCO_GL")
@@ -150,12 +165,12 @@ def pick_gl(root: Path) -> str:
     return found
 
 
-def write_command(root: Path) -> None:
-    """Put `reach-grasp` into .venv/bin, so that an activated environment is enough."""
-    command = root / ".venv" / "bin" / "reach-grasp"
+def write_command(tree: Tree) -> None:
+    """Put `reach-grasp` into the environment's bin, so that an activated environment is enough."""
+    command = tree.venv / "bin" / "reach-grasp"
     text = (
-        "#!/usr/bin/env bash\n# Made by scripts/setup.\n"
-        f'source "{root}/scripts/env.bash"\nexec "{root}/install/reach_grasp/lib/reach_grasp/reach-grasp" "$@"\n'
+        f"#!/usr/bin/env bash\n# Made by scripts/setup.\nREACH_GRASP_ROS={tree.ros}\n"
+        f'source "{tree.root}/scripts/env.bash"\nexec "{tree.install}/reach_grasp/lib/reach_grasp/reach-grasp" "$@"\n'
     )
     if not command.is_file() or command.read_text() != text:
         command.write_text(text)
@@ -165,20 +180,23 @@ def write_command(root: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/setup", description=__doc__)
     parser.add_argument("--no-build", action="store_true", help="only make the environment")
+    parser.add_argument("--ros", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--suffix", required=True, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    root, begun = Path(__file__).resolve().parent.parent, time.monotonic()
+    tree, begun = Tree(Path(__file__).resolve().parent.parent, options.ros, options.suffix), time.monotonic()
     try:
-        changed = install(root)
-        pick_gl(root)
-        write_command(root)
+        check_ros(tree)
+        changed = install(tree)
+        pick_gl(tree)
+        write_command(tree)
         if not options.no_build:
-            changed = bool(build.build(root, stamp_of(root))) or changed
+            changed = bool(build.build(tree, stamp_of(tree))) or changed
     except (SetupError, build.BuildError) as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(
-            f"setup: {error.strerror or error} ({error.filename or root}); mend that and run the same again.",
+            f"setup: {error.strerror or error} ({error.filename or tree.root}); mend that and run the same again.",
             file=sys.stderr,
         )
         return 1

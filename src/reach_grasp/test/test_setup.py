@@ -44,8 +44,8 @@ def build():
 def checkout(tmp_path):
     """A copy of what set-up consists of, without packages and without an environment."""
     shutil.copytree(ROOT / "scripts", tmp_path / "repo" / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("requirements.txt", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path / "repo")
+    for file in (*ROOT.glob("requirements*.txt"), *ROOT.glob("constraints-*.txt")):
+        shutil.copy(file, tmp_path / "repo")
     return tmp_path / "repo"
 
 
@@ -133,7 +133,7 @@ def test_without_gl_the_packages_are_named(workspace, monkeypatch, tmp_path):
     monkeypatch.setattr(workspace.os, "geteuid", lambda: 1000)
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     with pytest.raises(workspace.SetupError, match=r"no off-screen GL works.*'apt install libosmesa6'"):
-        workspace.pick_gl(tmp_path)
+        workspace.pick_gl(workspace.Tree(tmp_path, "jazzy"))
     assert not (tmp_path / ".venv" / ".gl").exists()
 
 
@@ -141,9 +141,9 @@ def test_the_first_gl_that_draws_is_remembered(workspace, monkeypatch, tmp_path)
     (tmp_path / ".venv").mkdir()
     monkeypatch.setattr(workspace, "renders", lambda python, backend: backend == "osmesa")
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    assert workspace.pick_gl(tmp_path) == "osmesa"
+    assert workspace.pick_gl(workspace.Tree(tmp_path, "jazzy")) == "osmesa"
     monkeypatch.setattr(workspace, "renders", lambda python, backend: pytest.fail("asked again"))
-    assert workspace.pick_gl(tmp_path) == "osmesa"
+    assert workspace.pick_gl(workspace.Tree(tmp_path, "jazzy")) == "osmesa"
 
 
 def test_as_root_gl_is_installed(workspace, monkeypatch, tmp_path):
@@ -154,7 +154,7 @@ def test_as_root_gl_is_installed(workspace, monkeypatch, tmp_path):
     monkeypatch.setattr(workspace.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(workspace.subprocess, "run", lambda command, **options: ran.append(command))
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    assert workspace.pick_gl(tmp_path) == "egl"
+    assert workspace.pick_gl(workspace.Tree(tmp_path, "jazzy")) == "egl"
     assert [command[-1] for command in ran if "install" in command] == [
         "libegl1",
         "libgl1-mesa-dri",
@@ -172,25 +172,25 @@ def test_the_gl_of_this_machine_really_draws(workspace):
 def test_only_changed_packages_are_built(build, monkeypatch, tmp_path):
     built: list[list[str]] = []
 
-    def colcon(root, names):
+    def colcon(tree, names):
         built.append(names)
         for name in names:
-            (root / "install" / name).mkdir(parents=True, exist_ok=True)
+            (tree.install / name).mkdir(parents=True, exist_ok=True)
 
     monkeypatch.setattr(build, "_colcon", colcon)
     for name in ("one", "two"):
         folder = tmp_path / "src" / name
         (folder / "test").mkdir(parents=True)
         (folder / "package.xml").write_text(f"<package><name>{name}</name></package>")
-    assert build.build(tmp_path, "tools") == ["one", "two"]
-    assert build.build(tmp_path, "tools") == []
+    assert build.build(build.Tree(tmp_path, "jazzy"), "tools") == ["one", "two"]
+    assert build.build(build.Tree(tmp_path, "jazzy"), "tools") == []
     (tmp_path / "src" / "two" / "code.py").write_text("x = 1\n")
     (tmp_path / "src" / "one" / "test" / "test_one.py").write_text("tests are not installed\n")
-    assert build.build(tmp_path, "tools") == ["two"]
+    assert build.build(build.Tree(tmp_path, "jazzy"), "tools") == ["two"]
     shutil.rmtree(tmp_path / "src" / "one")
-    assert build.build(tmp_path, "tools") == []
+    assert build.build(build.Tree(tmp_path, "jazzy"), "tools") == []
     assert not (tmp_path / "install" / "one").exists()
-    assert build.build(tmp_path, "other tools") == ["two"]
+    assert build.build(build.Tree(tmp_path, "jazzy"), "other tools") == ["two"]
 
 
 def test_a_failed_build_is_tried_again(build, monkeypatch, tmp_path):
@@ -198,22 +198,100 @@ def test_a_failed_build_is_tried_again(build, monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     (folder / "package.xml").write_text("<package><name>one</name></package>")
 
-    def fails(root, names):
+    def fails(tree, names):
         raise build.BuildError("no")
 
     monkeypatch.setattr(build, "_colcon", fails)
     for _ in range(2):
         with pytest.raises(build.BuildError):
-            build.build(tmp_path, "tools")
+            build.build(build.Tree(tmp_path, "jazzy"), "tools")
 
 
-def test_every_requirement_is_pinned_and_no_address_is_named():
-    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+def pins_of(distribution: str) -> dict[str, str]:
+    """The version of each package that constraints-DISTRIBUTION.txt pins."""
+    lines = (ROOT / f"constraints-{distribution}.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
     assert all(line.count("==") == 1 and "/" not in line and "@" not in line for line in pins)
-    pinned = {line.split("==")[0] for line in pins}
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
-        if line and not line.startswith("#"):
-            assert line.split("[")[0] in pinned, line
+    return dict(line.split("==") for line in pins)
+
+
+@pytest.mark.parametrize("distribution", ["jazzy", "kilted"])
+def test_every_requirement_is_pinned_and_no_address_is_named(distribution):
+    pins, lines = pins_of(distribution), []
+    for name in ("requirements.txt", f"requirements-{distribution}.txt"):
+        lines += [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+    assert "-r requirements.txt" in lines
+    assert not [line for line in lines if not line.startswith("-r ") and line.split("[")[0] not in pins]
+
+
+def test_the_distributions_differ_in_their_ros_alone():
+    jazzy, kilted = pins_of("jazzy"), pins_of("kilted")
+    assert not {name for name in jazzy.keys() & kilted.keys() if jazzy[name] != kilted[name] and not name.startswith("ros-")}
+    assert (jazzy["ros-rclpy"].split(".")[0], kilted["ros-rclpy"].split(".")[0]) == ("7", "9")
+
+
+def chosen(command: str, folder: Path, **environment: str) -> str:
+    """What a shell or make says in a checkout of this, without a distribution in the environment but for the given ones."""
+    bare = {"HOME": str(folder), "PATH": "/usr/bin:/bin", **environment}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=folder, env=bare, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def default(checkout) -> str:
+    """The distribution of who chooses none."""
+    return chosen("source scripts/tree.bash; echo $_reach_grasp_ros", checkout)
+
+
+@pytest.fixture
+def other(default) -> str:
+    return {"jazzy": "kilted", "kilted": "jazzy"}[default]
+
+
+def test_the_command_line_of_make_alone_chooses_the_distribution(checkout, default, other):
+    shutil.copy(ROOT / "Makefile", checkout)
+    (checkout / "scripts" / "setup").write_text('#!/bin/bash\nsource scripts/tree.bash; echo "$_reach_grasp_ros"\n')
+    assert chosen("make setup", checkout) == default
+    assert chosen(f"make setup ROS_DISTRO={other}", checkout) == other
+    assert chosen(f"make setup ROS_DISTRO={default}", checkout, ROS_DISTRO=other) == default
+    assert chosen("make setup", checkout, ROS_DISTRO=other) == default, "a ROS that was sourced"
+    assert chosen("make setup", checkout, REACH_GRASP_ROS=other) == default
+
+
+def test_the_tree_of_the_default_has_plain_names_and_another_stands_beside_it(checkout, default, other):
+    tree = "source scripts/env.bash; echo ${PATH%%:*} $AMENT_PREFIX_PATH"
+    assert chosen(tree, checkout) == f"{checkout}/.venv/bin {checkout}/.venv"
+    assert chosen(tree, checkout, REACH_GRASP_ROS=default) == f"{checkout}/.venv/bin {checkout}/.venv"
+    both = f"{checkout}/.venv/bin:{checkout}/.venv-{other}/bin:/usr/bin:/bin"
+    found = chosen(tree, checkout, REACH_GRASP_ROS=other, PATH=both)
+    assert found == f"{checkout}/.venv-{other}/bin {checkout}/.venv-{other}"
+
+
+def test_a_distribution_without_wheels_is_named_with_those_that_have_some(checkout, tools):
+    done = setup(checkout, tools, REACH_GRASP_ROS="humble", REACH_GRASP_PYTHON=sys.executable)
+    assert done.returncode == 1
+    assert done.stderr == "setup: 'humble' is no ROS distribution that can be installed here; choose jazzy or kilted.\n"
+
+
+@pytest.mark.parametrize(("before", "anew"), [("jazzy", False), ("kilted", True), (None, True)])
+def test_an_environment_of_another_distribution_is_made_anew(workspace, checkout, monkeypatch, before, anew):
+    """Set-up did not say which one it was when there was Kilted alone."""
+    tree, ran = workspace.Tree(checkout, "jazzy"), []
+    for folder in (tree.venv / "bin", tree.build, tree.install):
+        folder.mkdir(parents=True)
+    tree.python.touch()
+    if before:
+        (tree.venv / ".ros").write_text(before)
+    monkeypatch.setattr(workspace, "check_compiler", lambda: None)
+    monkeypatch.setattr(workspace, "check_disk", lambda root: None)
+    monkeypatch.setattr(workspace, "_run", lambda command, failure: ran.append(command))
+    assert workspace.install(tree)
+    assert not workspace.install(tree), "what is up to date is left alone"
+    assert ([sys.executable, "-m", "venv", "--clear", str(tree.venv)] in ran) is anew
+    assert (tree.build.exists(), tree.install.exists()) == (not anew, not anew)
+    assert (tree.venv / ".ros").read_text() == "jazzy"
+    assert f"{checkout}/constraints-jazzy.txt" in ran[-1]
 
 
 def test_the_environment_leaves_another_ros_behind():
@@ -230,9 +308,9 @@ def test_the_environment_leaves_another_ros_behind():
 
 def test_the_command_can_be_called_from_a_python_of_the_environment():
     """Such a Python leaves its library path, and the mark that it is set, to what it calls: env.bash takes away both."""
-    bare = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin"}
-    call = f"import subprocess, sys; sys.exit(subprocess.run(['{ROOT}/.venv/bin/reach-grasp', 'doctor', '--help']).returncode)"
-    done = subprocess.run([f"{ROOT}/.venv/bin/python", "-c", call], env=bare, capture_output=True, text=True)
+    bare = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin", "REACH_GRASP_ROS": os.environ.get("REACH_GRASP_ROS", "")}
+    call = f"import subprocess, sys; sys.exit(subprocess.run(['{sys.prefix}/bin/reach-grasp', 'doctor', '--help']).returncode)"
+    done = subprocess.run([f"{sys.prefix}/bin/python", "-c", call], env=bare, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     command = f"source {ROOT}/scripts/env.bash; python -c 'import rclpy.node'"
     marked = bare | {"_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1", "LD_LIBRARY_PATH": "/nowhere"}
