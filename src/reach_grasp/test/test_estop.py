@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hilserl_ros.testing import Rig
+from hilserl_ros.testing import Rig, node_command
 from reach_grasp.command import main
 from reach_grasp.verbs import estop
 
@@ -20,14 +20,38 @@ LONG_S = 60.0
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    """A follower whose arm is not there, in a namespace."""
+def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Rig]:
+    """A follower whose arm is not there, or one in each of the namespaces that a test names."""
     monkeypatch.setattr(estop, "CONFIRM_S", LONG_S)
     rig = Rig(7, LONG_S)
     monkeypatch.setenv("ROS_DOMAIN_ID", str(rig.domain))
-    rig.run("so101_driver", "follower_node", ["port:=nowhere"])
+    for number, place in enumerate(getattr(request, "param", [""])):
+        command = node_command("so101_driver", "follower_node", ["port:=nowhere"])
+        own = ["-p", f"estop_file:={tmp_path / str(number)}", "-r", f"__ns:=/{place}"] if place else []
+        rig.spawn([*command, *own])
     yield rig
     rig.close()
+
+
+@pytest.mark.parametrize("driver", [["left", "right"]], indirect=True)
+def test_a_stop_without_a_namespace_stops_every_driver_and_a_clear_names_the_one_it_could_mean(
+    driver: Rig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> set[str]:
+        return {name for name, _ in driver.node.get_service_names_and_types() if name.endswith("/follower/estop")}
+
+    driver.until(lambda: len(found()) == 2, "both drivers")
+    monkeypatch.setattr(estop, "_SEEK_S", 10.0)
+    assert main(["estop"]) == 0
+    said = capsys.readouterr().out
+    for place in ("left", "right"):
+        assert f"the driver in /{place} confirms: the arm is stopped; 'reach-grasp estop --clear --namespace {place}'" in said
+    assert main(["estop", "--clear", "--yes", "--namespace", "left"]) == 0
+    driver.processes[1].kill()
+    driver.until(lambda: len(found()) == 1, "the other driver to be forgotten")
+    monkeypatch.setattr(estop, "CONFIRM_S", 5.0)
+    assert main(["estop", "--clear", "--yes"]) == 1
+    assert "there is one in /left: 'reach-grasp estop --clear --namespace left'" in capsys.readouterr().out
 
 
 def documented() -> list[list[str]]:

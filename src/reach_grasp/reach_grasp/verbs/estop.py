@@ -4,9 +4,17 @@
 from __future__ import annotations
 
 import argparse
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+    from std_msgs.msg import Bool
 
 CONFIRM_S = 5.0
 _RETRY_S = 0.1
+_SEEK_S = 1.0  # how long drivers in other namespaces may take to be discovered
+_SERVICE = "/follower/estop"
 _UNCONFIRMED = "NOT CONFIRMED: no driver says that the arm is stopped; use the switch of the arm's supply"
 
 
@@ -20,7 +28,8 @@ class Estop:
         """Declare the options."""
         parser.add_argument("--clear", action="store_true", help="End the stop: the arm goes on from where it is.")
         parser.add_argument("--yes", action="store_true", help="With --clear: do not ask whether the arm's reach is free.")
-        parser.add_argument("--namespace", default="", help="Namespace of the arm's driver.")
+        scope = "Namespace of the arm's driver. Without it every driver of the ROS domain is stopped."
+        parser.add_argument("--namespace", default="", help=scope)
 
     def run(self, options: argparse.Namespace) -> int:
         """Stop or clear. Returns 0 when the driver confirms it, else 1."""
@@ -35,26 +44,59 @@ class Estop:
 
 
 def _stop(namespace: str) -> int:
-    """Request the stop again and again until the driver confirms it."""
+    """Request the stop again and again until every driver that was found confirms it.
+
+    Without a namespace that is every driver of the ROS domain: who stops an arm in haste types no namespace.
+    """
+    from functools import partial
+
     from std_msgs.msg import Bool
 
     from hilserl_ros import qos
     from reach_grasp.visitor import Visitor
 
-    said: list[bool] = []
     with Visitor("estop", namespace, CONFIRM_S) as visitor:
-        request = visitor.node.create_publisher(Bool, "estop/request", qos.ESTOP_REQUEST)
-        visitor.node.create_subscription(Bool, "estop", lambda message: said.append(message.data), qos.STATUS)
+        node, asked_s = visitor.node, time.monotonic()
+        requests, said = {}, {}
 
         def confirmed() -> bool:
-            request.publish(Bool(data=True))
-            return len(said) > 1 and said[-1]  # the first message is the state before, then one answers each request
+            places = {node.get_namespace()} | (set() if namespace else _drivers(node))
+            for place in places - set(requests):
+                said[place] = []
+                requests[place] = node.create_publisher(Bool, f"{place.rstrip('/')}/estop/request", qos.ESTOP_REQUEST)
+                hear = partial(_hear, said[place])
+                node.create_subscription(Bool, f"{place.rstrip('/')}/estop", hear, qos.STATUS)
+            for request in requests.values():
+                request.publish(Bool(data=True))
+            # The first message is the state before, then one answers each request.
+            answered = {place for place, heard in said.items() if len(heard) > 1 and heard[-1]}
+            silent = {place for place, request in requests.items() if request.get_subscription_count()} - answered
+            return bool(answered) and not silent and time.monotonic() > asked_s + (0.0 if namespace else _SEEK_S)
 
-        if not visitor.until(confirmed, _RETRY_S):
-            print(_UNCONFIRMED)
-            return 1
-    print("the driver confirms: the arm is stopped; 'reach-grasp estop --clear' ends the stop")
+        everybody = visitor.until(confirmed, _RETRY_S)
+        stopped = sorted(place for place, heard in said.items() if len(heard) > 1 and heard[-1])
+        silent = sorted(place for place in _drivers(node) if place in said and place not in stopped)
+    for place in stopped:
+        where = "" if place == "/" else f" in {place}"
+        print(f"the driver{where} confirms: the arm is stopped; '{_clear_command(place)}' ends the stop")
+    if not everybody:
+        print(f"in {', '.join(silent)}: {_UNCONFIRMED}" if stopped and silent else _UNCONFIRMED)
+        return 1
     return 0
+
+
+def _hear(said: list[bool], message: Bool) -> None:
+    said.append(message.data)
+
+
+def _drivers(node: Node) -> set[str]:
+    """Namespaces in which a driver offers to be stopped."""
+    offered = (name for name, _ in node.get_service_names_and_types() if name.endswith(_SERVICE))
+    return {name.removesuffix(_SERVICE) or "/" for name in offered}
+
+
+def _clear_command(place: str) -> str:
+    return "reach-grasp estop --clear" + ("" if place == "/" else f" --namespace {place.strip('/')}")
 
 
 def _clear(namespace: str) -> int:
@@ -63,10 +105,15 @@ def _clear(namespace: str) -> int:
     from reach_grasp.visitor import Visitor
 
     with Visitor("estop", namespace, CONFIRM_S) as visitor:
-        client = visitor.node.create_client(SetBool, "follower/estop")
+        client = visitor.node.create_client(SetBool, _SERVICE.lstrip("/"))
         if not visitor.until(client.service_is_ready):
-            name = visitor.node.resolve_service_name("follower/estop")
-            print(f"not cleared: no driver offers {name}; start it, with this ROS_DOMAIN_ID and --namespace")
+            there = sorted(_drivers(visitor.node))
+            cure = (
+                f"there is one in {there[0]}: '{_clear_command(there[0])}'"
+                if len(there) == 1
+                else "start it, with this ROS_DOMAIN_ID and --namespace"
+            )
+            print(f"not cleared: no driver offers {visitor.node.resolve_service_name(_SERVICE.lstrip('/'))}; {cure}")
             return 1
         answer = client.call_async(SetBool.Request(data=False))
         if not visitor.until(answer.done):
