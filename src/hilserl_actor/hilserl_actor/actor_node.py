@@ -129,7 +129,6 @@ class ActorNode(BaseNode[ActorParameters]):
             self._resetter.cancel()
             self._follow(loop.pause(freeze=lockstep) if event.kind == EpisodeEvent.PAUSE else loop.stop())
         elif event.kind == EpisodeEvent.RESUME:
-            self._watch.observed(time.monotonic())
             self._follow(loop.resume())
         if lockstep and not scripted:
             self._advance()
@@ -241,7 +240,6 @@ class ActorNode(BaseNode[ActorParameters]):
     def _on_reset(self, stamp_ns: int | None) -> None:
         """The world or the arm is in its start state."""
         self._intake.sync.use(self._intake.sync.latest if stamp_ns is None else stamp_ns - 1)
-        self._watch.observed(time.monotonic())
         self._loop.reset_done(self._resetter.goal if stamp_ns is None else None)
         self._publish_status(stamp_ns)
         self._owing = self._begins = True  # the episode's ticks begin with its first observation

@@ -20,7 +20,7 @@ class Watch:
         self._unrewarded: tuple[int, float] | None = None  # stamp whose reward is waited for, and since when
 
     def observed(self, now_s: float) -> None:
-        """Note that an observation was taken, or that none was due until now."""
+        """Note that an observation was taken."""
         self._observed_s = now_s
 
     def rewarded(self, now_s: float) -> None:
@@ -45,10 +45,11 @@ class Watch:
         return loop.phase is not Phase.RUNNING
 
     def silent_s(self, loop: ControlLoop, now_s: float) -> float:
-        """Time [s] since the last observation when a due one is late, else 0."""
-        due = loop.takes_observations and loop.phase is not Phase.WAITING
+        """Time [s] since the last observation, or since one became due, when it is late; else 0. Call it again and again."""
+        if not loop.takes_observations or loop.phase is Phase.WAITING:
+            self._observed_s = now_s
         silent_s = now_s - self._observed_s
-        return silent_s if due and silent_s > self.observation_timeout_s else 0.0
+        return silent_s if silent_s > self.observation_timeout_s else 0.0
 
     def unrewarded_s(self, loop: ControlLoop, now_s: float) -> float:
         """Time [s] that a step has waited for its reward when that is late, else 0."""
