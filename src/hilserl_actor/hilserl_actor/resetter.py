@@ -15,6 +15,7 @@ from std_srvs.srv import SetBool
 from hilserl_actor.motion import ResetMotion, is_far, reset_goal
 from hilserl_interfaces.srv import ResetWorld
 from hilserl_ros.convert import to_ns
+from so101_description import JOINTS
 
 RETRY_S = 5.0
 _REFUSED_S = 0.1
@@ -124,7 +125,10 @@ class Resetter:
             return None
         if is_far(self._joints, self.goal):
             self._misses += 1
-            self._hindered("the arm has not come to its start: is it stopped, without torque or blocked?", late=True)
+            off = np.abs(self._joints - self.goal)[:-1]
+            joint = JOINTS[int(off.argmax())]
+            why = f"the arm has not come to its start, {joint} is {np.degrees(off.max()):.0f}° off: is it stopped, limp or blocked?"
+            self._hindered(why, late=True)
             if self._misses < _MOVES:
                 self._motion = None
                 return None

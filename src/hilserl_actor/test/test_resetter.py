@@ -122,9 +122,9 @@ def test_a_move_that_does_not_bring_the_arm_to_its_start_begins_again_from_where
     done, complaints = [], []
     resetter = Resetter(None, np.zeros(6), done.append, complaints.append)
     resetter.begin(5)
-    resetter.poll(np.full(6, 0.5), 1e-9)
+    resetter.poll(np.array([0.4, 0.4, 0.5, 0.4, 0.4, 0.9]), 1e-9)
     resetter.targets()
-    assert not done and "has not come to its start" in resetter.why and complaints == [resetter.why]
+    assert not done and "has not come to its start, elbow_flex is 29° off" in resetter.why and complaints == [resetter.why]
     resetter.poll(np.full(6, 0.4), 60.0)
     assert "has not come to its start" in resetter.why
     np.testing.assert_allclose(resetter.targets(), np.full(6, 0.4), atol=1e-3)
