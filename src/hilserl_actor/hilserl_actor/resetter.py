@@ -127,8 +127,8 @@ class Resetter:
             self._misses += 1
             off = np.abs(self._joints - self.goal)[:-1]
             joint = JOINTS[int(off.argmax())]
-            why = f"the arm has not come to its start, {joint} is {np.degrees(off.max()):.0f}° off: is it stopped, limp or blocked?"
-            self._hindered(why, late=True)
+            where = f"{joint} is {np.degrees(off.max()):.0f}° off"
+            self._hindered(f"the arm has not come to its start, {where}: is it stopped, limp or blocked?", late=True)
             if self._misses < _MOVES:
                 self._motion = None
                 return None
