@@ -15,7 +15,7 @@ from hilserl_core.step import Mode
 from hilserl_core.task import TaskSpec
 from so101_description import urdf_path
 from so101_sim.operator import Attempt, OperatorConfig
-from so101_sim.station.hand import Hand, HandConfig, Look, Phase, Status
+from so101_sim.station.hand import Eyes, Hand, HandConfig, Look, Phase, Status
 from so101_sim.station.settings import StationError
 
 TASK = TaskSpec()
@@ -133,6 +133,15 @@ def test_the_leader_is_taken_only_when_it_has_come_to_the_robot():
     evening.bench.leader = ABOVE.copy()
     evening.tick(2)
     assert evening.bench.held
+
+
+@pytest.mark.parametrize(("gripper", "held"), [(0.0, False), (0.13, True), (0.27, True), (0.4, False)])
+def test_a_cube_between_the_jaws_looks_held_across_its_faces_and_across_its_corners(gripper: float, held: bool):
+    eyes, arm = Eyes(KINEMATICS), np.append(ABOVE[:-1], gripper)
+    pose = KINEMATICS.forward(arm)
+    for _ in range(4):
+        eyes.take(Look((pose.position + 0.0125 * pose.rotation[:, 0], np.array([0.0, 0.0, 0.0, 1.0])), arm))
+    assert eyes.held() is held
 
 
 @pytest.mark.parametrize("number", range(5))

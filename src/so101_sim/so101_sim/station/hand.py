@@ -27,6 +27,7 @@ _AGAIN_S = 3.0  # a key press without effect is repeated after this time
 _SHARPENING = 0.35  # share of a new look in what the person believes
 _MOVED_M = 0.03  # a cube so far from where it was believed has been moved
 _STILL_M = 0.004  # a leader's gripper that moved less than this between two looks stands still
+_HOLDING_RAD = (0.03, 0.32)  # jaws around the cube, across its faces (0.13) or across its corners (0.27)
 _SAG = 0.2  # share of a new look in the believed offset of the robot from the leader
 _MOST_SAG_M = 0.02
 _WORLD = WorldConfig()
@@ -127,7 +128,7 @@ class Eyes:
     def held(self) -> bool:
         """Whether the cube looks held: the jaws stand still around it, as far apart as it is wide."""
         grippers = list(self._grippers)
-        if self.cube is None or len(grippers) < 4 or not 0.03 < grippers[-1] < 0.22:
+        if self.cube is None or len(grippers) < 4 or not _HOLDING_RAD[0] < grippers[-1] < _HOLDING_RAD[1]:
             return False
         pose = self._kinematics.forward(self.arm)
         between = pose.position + 0.0125 * pose.rotation[:, 0]
