@@ -31,6 +31,7 @@ from so101_driver.estop import EmergencyStop, stop_file
 from so101_driver.estop_server import EstopServer
 from so101_driver.finder import find_port, usb_serial_of
 from so101_driver.follower import Follower, Report
+from so101_driver.gripper import EASED
 from so101_driver.joint_state import joint_state, stamp_of
 from so101_driver.lockstep import Lockstep
 from so101_driver.pace import Pace
@@ -192,7 +193,9 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         decision, log = report.decision, self.get_logger()
         if decision.refused:
             log.warning(f"joint_command is refused: {decision.refused}", throttle_duration_sec=5.0)
-        if decision.reasons:
+        if decision.reasons == (EASED,):
+            log.info(EASED, throttle_duration_sec=5.0)
+        elif decision.reasons:
             log.warning("; ".join(decision.reasons), throttle_duration_sec=5.0)
         self._estop.say()
 

@@ -9,6 +9,9 @@ from so101_driver.arm import ArmState
 from so101_driver.calibration import GRIPPER
 from so101_driver.safety_config import SafetyConfig
 
+EASED = "the gripper is eased: it was loaded too long"
+"""Nothing is wrong: whoever holds an object for more than a moment is told so."""
+
 
 class GripperGuard:
     """Remembers since when the gripper has been loaded, and since when it is eased."""
@@ -32,7 +35,7 @@ class GripperGuard:
         resting = now_s - self._eased_s < config.gripper_relief_s
         allowed = measured + self._side * (0.0 if resting else config.gripper_hold_rad)
         limited = min(goal, allowed) if self._side > 0 else max(goal, allowed)
-        return limited, "the gripper is eased: it was loaded too long"
+        return limited, EASED
 
     def _watch(self, now_s: float, gap: float, state: ArmState) -> None:
         config = self._config
