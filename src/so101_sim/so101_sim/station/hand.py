@@ -28,6 +28,7 @@ _SHARPENING = 0.35  # share of a new look in what the person believes
 _MOVED_M = 0.03  # a cube so far from where it was believed has been moved
 _STILL_M = 0.004  # a leader's gripper that moved less than this between two looks stands still
 _HOLDING_RAD = (0.03, 0.32)  # jaws around the cube, across its faces (0.13) or across its corners (0.27)
+_GLANCE_S = 0.35  # jaws that ease their grip for so long make nobody think that the cube is lost
 _SAG = 0.2  # share of a new look in the believed offset of the robot from the leader
 _MOST_SAG_M = 0.02
 _WORLD = WorldConfig()
@@ -53,7 +54,7 @@ class HandConfig:
     reset_s: float = described(1.5, "How long it takes to put the cube back.", minimum=0.0, maximum=60.0)
     judge_s: float = described(0.4, "Time the cube must look held before the person says success.", minimum=0.0, maximum=10.0)
     overrule_s: float = described(
-        1.5, "In training: how long the person leaves success to the judge before saying it; negative: never.", maximum=60.0
+        0.6, "In training: how long the person leaves success to the judge before saying it; negative: never.", maximum=60.0
     )
     judges: bool = described(True, "In an evaluation the person says success as soon as they see it; false: only when asked.")
     ready_key: str = described("KEY_F5", "Key that says: ready.")
@@ -159,6 +160,7 @@ class Hand:
         self._verdict = ""
         self._believed = False  # the person believes that the cube is held
         self._held_s: float | None = None
+        self._seen_held_s = -math.inf
         self._ticks = 0
         self._sag = np.zeros(3)
         self._reached: deque[np.ndarray] = deque(maxlen=3)  # positions (3,) m of the leader's gripper in the last looks
@@ -228,10 +230,11 @@ class Hand:
             self._say(now_s, "success")
 
     def _watch(self, now_s: float) -> None:
-        if not self.eyes.held():
+        if self.eyes.held():
+            self._seen_held_s = now_s
+            self._held_s = now_s if self._held_s is None else self._held_s
+        elif now_s - self._seen_held_s > _GLANCE_S:
             self._held_s = None
-        elif self._held_s is None:
-            self._held_s = now_s
         self._believed |= self._held_s is not None and now_s - self._held_s >= self.config.judge_s
 
     def _demonstrate(self, now_s: float) -> None:
