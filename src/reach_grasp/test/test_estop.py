@@ -38,7 +38,7 @@ def test_a_stop_without_a_namespace_stops_every_driver_and_a_clear_names_the_one
     driver: Rig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def found() -> set[str]:
-        return {name for name, _ in driver.node.get_service_names_and_types() if name.endswith("/follower/estop")}
+        return {place for name, place in driver.node.get_node_names_and_namespaces() if name == "follower"}
 
     driver.until(lambda: len(found()) == 2, "both drivers")
     monkeypatch.setattr(estop, "_SEEK_S", 10.0)

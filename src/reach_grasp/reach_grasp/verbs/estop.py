@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 CONFIRM_S = 5.0
 _RETRY_S = 0.1
 _SEEK_S = 1.0  # how long drivers in other namespaces may take to be discovered
-_SERVICE = "/follower/estop"
+_DRIVER = "follower"  # name of its node
+_SERVICE = f"{_DRIVER}/estop"
 _UNCONFIRMED = "NOT CONFIRMED: no driver says that the arm is stopped; use the switch of the arm's supply"
 
 
@@ -90,9 +91,8 @@ def _hear(said: list[bool], message: Bool) -> None:
 
 
 def _drivers(node: Node) -> set[str]:
-    """Namespaces in which a driver offers to be stopped."""
-    offered = (name for name, _ in node.get_service_names_and_types() if name.endswith(_SERVICE))
-    return {name.removesuffix(_SERVICE) or "/" for name in offered}
+    """Namespaces in which a driver runs."""
+    return {place for name, place in node.get_node_names_and_namespaces() if name == _DRIVER}
 
 
 def _clear_command(place: str) -> str:
@@ -105,7 +105,7 @@ def _clear(namespace: str) -> int:
     from reach_grasp.visitor import Visitor
 
     with Visitor("estop", namespace, CONFIRM_S) as visitor:
-        client = visitor.node.create_client(SetBool, _SERVICE.lstrip("/"))
+        client = visitor.node.create_client(SetBool, _SERVICE)
         if not visitor.until(client.service_is_ready):
             there = sorted(_drivers(visitor.node))
             cure = (
@@ -113,7 +113,7 @@ def _clear(namespace: str) -> int:
                 if len(there) == 1
                 else "start it, with this ROS_DOMAIN_ID and --namespace"
             )
-            print(f"not cleared: no driver offers {visitor.node.resolve_service_name(_SERVICE.lstrip('/'))}; {cure}")
+            print(f"not cleared: no driver offers {visitor.node.resolve_service_name(_SERVICE)}; {cure}")
             return 1
         answer = client.call_async(SetBool.Request(data=False))
         if not visitor.until(answer.done):
