@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,6 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """A workspace whose packages are the true ones, each with a package.xml of its own."""
-    for name in ("launch", "config"):
-        (tmp_path / name).symlink_to(ROOT / name)
     for package in sorted((ROOT / "src").iterdir()):
         copy = tmp_path / "src" / package.name
         copy.mkdir(parents=True)
@@ -114,3 +114,25 @@ def test_a_key_of_ours_brings_pinned_packages():
     for file in constraints:
         pinned = {line.split("==")[0] for line in file.read_text().splitlines()}
         assert not {name for names in packages.values() for name in names} - pinned, file
+
+
+OPTIONAL = {"wandb"}
+
+
+def test_what_is_imported_is_required_by_its_own_name(monkeypatch):
+    """And not only there because something else needs it, now."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from dependencies import ROS, imports
+
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    required = {plain(line.split("[")[0]) for line in lines if line and not line.startswith("#")}
+    packages = sorted((ROOT / "src").iterdir())
+    folders = [folder for package in packages for folder in (package / package.name, package / "test")]
+    imported = {name.split(".")[0] for folder in (*folders, ROOT / "benchmarks", ROOT / "scripts") for name in imports(folder)}
+    others = imported - sys.stdlib_module_names - ROS - {package.name for package in packages} - OPTIONAL
+    assert {"torch", "yaml", "PIL"} <= others
+    brought_by = packages_distributions()
+    assert not {name for name in others if not required & set(map(plain, brought_by.get(name, [])))}
