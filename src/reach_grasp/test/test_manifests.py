@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -122,7 +123,7 @@ OPTIONAL = {"wandb"}
 def test_what_is_imported_is_required_by_its_own_name(monkeypatch):
     """And not only there because something else needs it, now."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    from dependencies import ROS, imports
+    dependencies = importlib.import_module("dependencies")
 
     def plain(name: str) -> str:
         return re.sub(r"[-_.]+", "-", name).lower()
@@ -131,8 +132,9 @@ def test_what_is_imported_is_required_by_its_own_name(monkeypatch):
     required = {plain(line.split("[")[0]) for line in lines if line and not line.startswith("#")}
     packages = sorted((ROOT / "src").iterdir())
     folders = [folder for package in packages for folder in (package / package.name, package / "test")]
-    imported = {name.split(".")[0] for folder in (*folders, ROOT / "benchmarks", ROOT / "scripts") for name in imports(folder)}
-    others = imported - sys.stdlib_module_names - ROS - {package.name for package in packages} - OPTIONAL
+    folders += [ROOT / "benchmarks", ROOT / "scripts"]
+    imported = {name.split(".")[0] for folder in folders for name in dependencies.imports(folder)}
+    others = imported - sys.stdlib_module_names - dependencies.ROS - {package.name for package in packages} - OPTIONAL
     assert {"torch", "yaml", "PIL"} <= others
     brought_by = packages_distributions()
     assert not {name for name in others if not required & set(map(plain, brought_by.get(name, [])))}
