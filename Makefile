@@ -7,9 +7,9 @@ ARGS ?=
 export REACH_GRASP_ROS := $(if $(filter command,$(origin ROS_DISTRO)),$(ROS_DISTRO))
 TREES := $(patsubst constraints-%.txt,-%,$(wildcard constraints-*.txt))
 
-.PHONY: help setup demo rehearse test bench lint clean
+.PHONY: help setup demo rehearse test test-other bench lint clean
 help:  ## show this
-	@sed -n 's/^\([a-z]*\):.*##/\1 /p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*##/\1 /p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 setup:  ## make .venv and build the workspace; nothing when nothing changed
 	@scripts/setup
@@ -22,6 +22,9 @@ rehearse: setup  ## the whole road of a station on its twin, in real time, about
 
 test: setup  ## all tests, about 6 minutes on 2 cores; ARGS="-k name" picks some
 	@scripts/test $(ARGS)
+
+test-other:  ## tests of the other ROS distribution, and bags from one to the other, about 2 minutes; sets both up
+	@scripts/test-other
 
 bench: setup  ## measure against LeRobot; writes outputs/bench/bench.json
 	@source scripts/env.bash && exec python -m benchmarks $(ARGS)
