@@ -21,6 +21,7 @@ setup(
     entry_points={
         "console_scripts": [
             "follower_node = so101_driver.follower_node:main",
+            "command_relay_node = so101_driver.command_relay_node:main",
             "leader_node = so101_driver.leader_node:main",
             "camera_node = so101_driver.camera_node:main",
             "gamepad_node = so101_driver.gamepad_node:main",

@@ -59,7 +59,7 @@ def state_vector(
         "gripper_position": gripper_position,
         "gripper_euler": gripper_euler,
     }
-    state = np.concatenate([np.asarray(parts[part], np.float32) for part in task.state])
-    if not np.isfinite(state).all():
-        raise ObservationError(f"joint_states holds values that are not finite: {dict(positions)}")
-    return state
+    for part in task.state:
+        if not np.isfinite(parts[part]).all():
+            raise ObservationError(f"joint_states gives {part} that are not finite: {list(map(float, parts[part]))}")
+    return np.concatenate([np.asarray(parts[part], np.float32) for part in task.state])

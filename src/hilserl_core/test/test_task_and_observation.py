@@ -68,6 +68,8 @@ def test_nan_and_missing_joints_are_refused():
     zeros = dict.fromkeys(TASK.joints, 0.0)
     with pytest.raises(ObservationError, match="not finite"):
         state_vector({**zeros, "gripper": float("nan")}, zeros, np.zeros(3), np.zeros(3), TASK)
+    with pytest.raises(ObservationError, match="joint_states gives joint_velocities that are not finite"):
+        state_vector(zeros, dict.fromkeys(TASK.joints, float("nan")), np.zeros(3), np.zeros(3), TASK)
     with pytest.raises(ObservationError, match="elbow_flex"):
         state_vector({k: v for k, v in zeros.items() if k != "elbow_flex"}, zeros, np.zeros(3), np.zeros(3), TASK)
 

@@ -79,6 +79,11 @@ class BaseNode(Node, Generic[P]):
         """As rclpy's, of a publisher that says what was refused and goes on."""
         return super().create_publisher(*args, **{"publisher_class": Publisher, **kwargs})
 
+    def refuse_sim_time(self) -> None:
+        """Raises NodeError where somebody else's clock would say how old a command to a real arm is."""
+        if self.get_parameter(_SIM_TIME).value:
+            raise NodeError(f"{_SIM_TIME} is true, and a real arm keeps the computer's time; leave {_SIM_TIME} out")
+
     def _check_set(self, parameters: list[Parameter]) -> SetParametersResult:
         """Validate a change while running; nothing is changed unless all of it is allowed."""
         changed: dict[str, dict[str, Any]] = {}

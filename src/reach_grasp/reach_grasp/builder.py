@@ -12,11 +12,17 @@ from ament_index_python.packages import get_package_share_directory
 
 from reach_grasp.demonstrations import imported
 from reach_grasp.errors import CommandError
-from reach_grasp.roles import NONE, Roles, check_demonstrator, check_ready, roles_of
+from reach_grasp.roles import EXTERNAL, NONE, Roles, check_demonstrator, check_ready, roles_of
 from reach_grasp.specs import NodeSpec
 from reach_grasp.task_files import parameter_in, task_of, user_files
 from so101_description import urdf_path
 
+_STATES = "joint_states"
+_CONTROLLERS = {
+    "JointTrajectory": "joint_trajectory_controller/joint_trajectory",
+    "Float64MultiArray": "forward_command_controller/commands",
+}
+"""Topics on which controllers take commands, where they are called as their types."""
 _UNATTENDED = ("sim", "teleop")
 """Systems without an actor: the simulation goes by the wall clock, and nothing waits for anybody."""
 
@@ -59,7 +65,7 @@ class Builder:
             namespace=self.values["namespace"],
             parameter_files=self.files,
             parameters={**self.time, **(parameters or {})},
-            remappings=self.clock,
+            remappings=(*self.clock, *self._states),
             log_level=self.values["log_level"],
             **more,
         )
@@ -67,11 +73,10 @@ class Builder:
     def world(self) -> list[NodeSpec]:
         """The arm and who stands beside it, simulated or real, and what shows them."""
         simulated = self.values["sim"]
-        driven = not simulated or self.values.get("driver") == "bus"
         return [
             self.node("so101_sim", "sim", {**self._simulation(), **self._bus({"bus_port": self._port})}, condition=simulated),
             self.node("so101_sim", "operator", self._operator(), condition=self.roles.operator),
-            self.node("so101_driver", "follower", self._bus(self._emulated), condition=driven),
+            self.arm(),
             *([] if simulated else self._cameras()),
             *self.person(),
             *self.viewer(),
@@ -88,9 +93,28 @@ class Builder:
     def _operator(self) -> dict[str, Any]:
         return {"seed": self.values.get("seed", 0), "judges": self.roles.scripted_judge}
 
-    def follower(self) -> NodeSpec:
-        """The real arm alone."""
-        return self.node("so101_driver", "follower")
+    def arm(self) -> NodeSpec:
+        """What stands before the arm: our driver, or the relay to somebody else's."""
+        if self._external:
+            return self._relay()
+        driven = not self.values["sim"] or self.values.get("driver") == "bus"
+        return self.node("so101_driver", "follower", self._bus(self._emulated), condition=driven)
+
+    @property
+    def _external(self) -> bool:
+        return self.values.get("driver") == EXTERNAL
+
+    def _relay(self) -> NodeSpec:
+        kind, topic = self.values["command_type"], self.values["command_topic"]
+        topic = topic or _CONTROLLERS[kind]
+        spec = self.node("so101_driver", "command_relay", {"command_type": kind})
+        return replace(spec, remappings=(*spec.remappings, ("controller_command", topic)))
+
+    @property
+    def _states(self) -> tuple[tuple[str, str], ...]:
+        """The remapping to the topic of the arm's joint states, where that has another name."""
+        topic = self.values.get("states_topic", _STATES)
+        return () if topic == _STATES else ((_STATES, topic),)
 
     def person(self) -> list[NodeSpec]:
         """A person's devices: what they drive with, and whose keys count beside it."""
@@ -138,7 +162,7 @@ class Builder:
         layout = str(Path(get_package_share_directory("so101_description")) / "rviz" / "so101.rviz")
         publisher = "robot_state_publisher"
         # In the namespace, because two arms in one domain have frames of the same names.
-        remappings = (("/tf", "tf"), ("/tf_static", "tf_static"), *self.clock)
+        remappings = (("/tf", "tf"), ("/tf_static", "tf_static"), *self.clock, *self._states)
         shared = {"namespace": namespace, "remappings": remappings, "optional": True}
         return [
             NodeSpec(publisher, publisher, publisher, parameters=description | self.time, **shared),

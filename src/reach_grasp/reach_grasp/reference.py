@@ -36,8 +36,8 @@ from reward_classifier_node.settings import ClassifierSettings
 from reward_classifier_node.trunk import new_trunk
 from so101_driver.handover import HandoverConfig
 from so101_driver.mapping import Mapping
-from so101_driver.safety_config import SafetyConfig
-from so101_driver.settings import CameraParameters, FollowerParameters, GamepadParameters, LeaderParameters
+from so101_driver.safety_config import CommandLimits, SafetyConfig
+from so101_driver.settings import CameraParameters, FollowerParameters, GamepadParameters, LeaderParameters, RelayParameters
 from so101_sim.config import WorldConfig
 from so101_sim.hand_node import HandParameters
 from so101_sim.operator import OperatorConfig
@@ -66,6 +66,8 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("hand: how they behave", "hand.", HandConfig),
     ("follower: the real arm", "", FollowerParameters),
     ("follower: what a command passes", "safety.", SafetyConfig),
+    ("command_relay: before somebody else's driver", "", RelayParameters),
+    ("command_relay: what a command passes", "safety.", CommandLimits),
     ("leader: the arm in the person's hand", "", LeaderParameters),
     ("leader: who drives", "handover.", HandoverConfig),
     ("gamepad: a gamepad or keyboard", "", GamepadParameters),

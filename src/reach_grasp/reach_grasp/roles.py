@@ -10,6 +10,8 @@ from typing import Any
 from reach_grasp.errors import CommandError
 
 NONE = "none"
+EXTERNAL = "external"
+"""Somebody else's driver of the arm."""
 KEYS = ("gamepad", "keyboard")
 """Devices whose keys say ready, success, failure and stop."""
 DEVICES = ("leader", *KEYS)
@@ -64,6 +66,7 @@ def roles_of(values: Mapping[str, Any]) -> Roles:
     teleop = values.get("teleop", NONE)
     if teleop == "auto":
         teleop = "operator" if simulated else "leader"
+    _check_driver(values)
     roles = Roles(simulated, teleop, values.get("events", NONE), _judge(values))
     if not simulated:
         _check_station(values, roles)
@@ -86,14 +89,25 @@ def _judge(values: Mapping[str, Any]) -> str:
     return judge
 
 
+def _check_driver(values: Mapping[str, Any]) -> None:
+    """Raise CommandError for a driver that this arm does not have, and for what only somebody else's driver heeds."""
+    driver = values.get("driver", NONE)
+    if driver == EXTERNAL and values["sim"]:
+        raise CommandError("driver is external, somebody else's of a real arm; add --sim false")
+    if driver == "bus" and not values["sim"]:
+        raise CommandError("driver is bus, which is for the simulated arm; leave it out with sim false")
+    usual = {"states_topic": "joint_states", "command_type": "JointTrajectory", "command_topic": None}
+    for name, value in usual.items():
+        if driver != EXTERNAL and values.get(name, value) != value:
+            raise CommandError(f"{name} is {values[name]}, which only somebody else's driver heeds; add --driver external")
+
+
 def _check_station(values: Mapping[str, Any], roles: Roles) -> None:
     """Raise CommandError for an argument that only a simulation heeds."""
     if roles.teleop == "operator":
         raise CommandError(
             "teleop is operator, the scripted person of the simulation; at a real arm choose leader, gamepad or keyboard"
         )
-    if values.get("driver", NONE) != NONE:
-        raise CommandError(f"driver is {values['driver']}, which is for the simulated arm; leave it out with sim false")
     if values.get("real_time_factor") is not None:
         raise CommandError("real_time_factor is the pace of a simulation; leave it out with sim false")
 

@@ -14,9 +14,10 @@ from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from hilserl_ros.transport import small_datagrams
 from reach_grasp.builder import Builder, folder_of
 from reach_grasp.errors import CommandError
-from reach_grasp.roles import JUDGES, KEYS, NONE, SOURCES, check_demonstrator
+from reach_grasp.roles import EXTERNAL, JUDGES, KEYS, NONE, SOURCES, check_demonstrator
 from reach_grasp.specs import Argument, NodeSpec, System
-from reach_grasp.values import SEEDS, auto_or, namespace, number, writable_file, writable_folder
+from reach_grasp.values import SEEDS, auto_or, namespace, number, topic, writable_file, writable_folder
+from so101_driver.settings import COMMAND_TYPES
 
 RESPAWN_DELAY_S = 2.0
 
@@ -32,13 +33,31 @@ NAMESPACE = Argument(
     "namespace", "", "Namespace of all nodes and topics, for several systems in one ROS domain.", check=namespace
 )
 COMMON = (SIM, SEED, CONFIG, USE_RVIZ, LOG_LEVEL, NAMESPACE)
+_EXTERNAL = "external: somebody else's driver moves the real arm, such as ros2_control."
 DRIVER = Argument(
     "driver",
     "none",
-    "In simulation. bus: the real arm's driver moves the simulated one, through an emulated servo bus. none: nothing between.",
+    f"{_EXTERNAL} bus: in simulation, the real arm's driver moves the simulated one, through an emulated servo bus. "
+    "none: neither; a real arm then has this project's driver.",
     str,
-    ("none", "bus"),
+    (NONE, "bus", EXTERNAL),
 )
+STATES_TOPIC = Argument("states_topic", "joint_states", "With driver external: topic of the arm's joint states.", check=topic)
+COMMAND_TYPE = Argument(
+    "command_type",
+    "JointTrajectory",
+    "With driver external: message that its controller takes.",
+    str,
+    COMMAND_TYPES,
+)
+COMMAND_TOPIC = Argument(
+    "command_topic",
+    "auto",
+    "With driver external: topic on which its controller takes commands. auto: joint_trajectory_controller/joint_trajectory "
+    "or, for Float64MultiArray, forward_command_controller/commands.",
+    check=auto_or(topic),
+)
+EXTERNAL_DRIVER = (STATES_TOPIC, COMMAND_TYPE, COMMAND_TOPIC)
 TELEOP = Argument(
     "teleop",
     "auto",
@@ -150,7 +169,7 @@ def teleop_source(chosen: str) -> str:
 
 def _teleop(values: Mapping[str, Any]) -> list[NodeSpec]:
     builder = Builder({**values, "teleop": teleop_source(values["teleop"])}, "teleop")
-    return builder.world() if values["sim"] else [builder.follower(), *builder.person(), *builder.viewer()]
+    return builder.world() if values["sim"] else [builder.arm(), *builder.person(), *builder.viewer()]
 
 
 def _replay(values: Mapping[str, Any]) -> list[NodeSpec]:
@@ -172,13 +191,13 @@ SYSTEMS: dict[str, System] = {
         System(
             "train",
             "The whole training: arm, person, actor and learner on one computer.",
-            (*COMMON, DRIVER, TELEOP, EVENTS, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, JUDGE, RECORD),
+            (*COMMON, DRIVER, *EXTERNAL_DRIVER, TELEOP, EVENTS, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, JUDGE, RECORD),
             _train,
         ),
         System(
             "robot",
             "The robot's half of a training: arm, person and actor. The learner runs elsewhere in the same ROS domain.",
-            (*COMMON, DRIVER, TELEOP, EVENTS, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, JUDGE, RECORD),
+            (*COMMON, DRIVER, *EXTERNAL_DRIVER, TELEOP, EVENTS, RUN, DEMONSTRATIONS, STEPS, PACE, CLASSIFIER, JUDGE, RECORD),
             _robot,
         ),
         System(
@@ -193,6 +212,7 @@ SYSTEMS: dict[str, System] = {
             (
                 *COMMON,
                 DRIVER,
+                *EXTERNAL_DRIVER,
                 TELEOP,
                 EVENTS,
                 replace(RUN, default="outputs/record", text="Folder of the recording; one that is there already is continued."),
@@ -209,6 +229,7 @@ SYSTEMS: dict[str, System] = {
             (
                 *COMMON,
                 DRIVER,
+                *EXTERNAL_DRIVER,
                 EVENTS,
                 replace(RUN, default="outputs/eval", text="Folder for the result and the log."),
                 CHECKPOINT,
@@ -245,6 +266,8 @@ SYSTEMS: dict[str, System] = {
                 USE_RVIZ,
                 LOG_LEVEL,
                 NAMESPACE,
+                replace(DRIVER, choices=(NONE, EXTERNAL), text=f"{_EXTERNAL} none: not so."),
+                *EXTERNAL_DRIVER,
                 Argument("teleop", "auto", "What the person drives with; auto: the leader.", str, ("auto", "leader", *KEYS)),
                 replace(EVENTS, text="Device whose keys count beside a leader: here the emergency stop alone."),
                 replace(PACE, text="Pace of the simulation; auto: 1.0, real time.", check=auto_or(_STEADY)),

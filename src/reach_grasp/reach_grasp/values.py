@@ -20,6 +20,7 @@ from reach_grasp.errors import CommandError
 
 SEEDS = (0, 2**31 - 1)
 _NAMESPACE = re.compile(r"(/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*/?)?", re.ASCII)
+_TOPIC = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 _NUMBERS = {int: "a whole number", float: "a number"}
 
 
@@ -81,6 +82,13 @@ def namespace(text: str) -> str:
     """Read a ROS namespace, which may be empty."""
     if not _NAMESPACE.fullmatch(text):
         raise ValueRefused(f"is {text!r}, allowed are names of letters, digits and _ with / between, such as left or lab/left")
+    return text
+
+
+def topic(text: str) -> str:
+    """Read the name of a ROS topic, relative or absolute."""
+    if not _TOPIC.fullmatch(text):
+        raise ValueRefused(f"is {text!r}, allowed are names of letters, digits and _ with / between, such as arm/joint_states")
     return text
 
 

@@ -22,8 +22,8 @@ from reach_grasp.systems import nodes_of
 from reward_classifier_node.node_settings import ClassifierNodeParameters
 from so101_driver.handover import HandoverConfig
 from so101_driver.mapping import Mapping
-from so101_driver.safety_config import SafetyConfig
-from so101_driver.settings import CameraParameters, FollowerParameters, GamepadParameters, LeaderParameters
+from so101_driver.safety_config import CommandLimits, SafetyConfig
+from so101_driver.settings import CameraParameters, FollowerParameters, GamepadParameters, LeaderParameters, RelayParameters
 from so101_sim.config import WorldConfig
 from so101_sim.operator import OperatorConfig
 from so101_sim.operator_node import OperatorParameters
@@ -32,6 +32,7 @@ from so101_sim.sim_node import SimParameters
 SHARED = {"task.": TaskSpec, "policy.": PolicySpec}
 NODES: dict[str, dict[str, type]] = {
     "follower": {"": FollowerParameters, "safety.": SafetyConfig},
+    "command_relay": {"": RelayParameters, "safety.": CommandLimits},
     "leader": {"": LeaderParameters, "handover.": HandoverConfig},
     "wrist_camera": {"": CameraParameters},
     "keyboard": {"": GamepadParameters, "mapping.": Mapping},
@@ -80,7 +81,10 @@ def test_every_parameter_of_a_system_is_declared_by_its_node(system, tmp_path):
         check(dict(spec.parameters), NODES[spec.name])
 
 
-@pytest.mark.parametrize("given", [{"sim": "false", "events": "keyboard"}, {"driver": "bus"}, {"teleop": "keyboard"}])
+STATION = {"sim": "false", "events": "keyboard"}
+
+
+@pytest.mark.parametrize("given", [STATION, STATION | {"driver": "external"}, {"driver": "bus"}, {"teleop": "keyboard"}])
 def test_so_are_those_of_an_arm_with_a_driver(given):
     for spec in nodes_of("train", given):
         check(dict(spec.parameters), NODES[spec.name])

@@ -71,6 +71,26 @@ def test_the_commands_of_the_safety_page_stop_and_go_on(driver: Rig, capsys: pyt
     assert "cleared: " in capsys.readouterr().out and state[0].read_text() == "clear\n"
 
 
+def test_beside_somebody_elses_driver_a_stop_is_never_called_confirmed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Our commands end, but nobody of us knows what that driver does."""
+    monkeypatch.setattr(estop, "CONFIRM_S", LONG_S)
+    rig = Rig(7, LONG_S)
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(rig.domain))
+    rig.run("so101_driver", "command_relay_node", [])
+    try:
+        assert main(["estop"]) == 1
+        said = capsys.readouterr().out
+        assert said.startswith("NOT CONFIRMED: our commands no longer reach the arm") and "use the switch" in said
+        (state,) = (Path(os.environ["XDG_STATE_HOME"]) / "reach-grasp" / "estop").glob("relay-*")
+        assert state.read_text().startswith("emergency stop by a message")
+        assert main(["estop", "--clear", "--yes"]) == 0
+        assert "cleared: " in capsys.readouterr().out and state.read_text() == "clear\n"
+    finally:
+        rig.close()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

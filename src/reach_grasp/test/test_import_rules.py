@@ -37,6 +37,7 @@ LIGHT = [
     "dataset_recorder.player_node",
     "so101_driver.bus", "so101_driver.calibration", "so101_driver.finder", "so101_driver.safety",
     "so101_driver.follower_node",
+    "so101_driver.command_relay_node",
     "so101_driver.leader_node",
     "so101_driver.backup", "so101_driver.doctor.station",
     "so101_driver.camera_node",

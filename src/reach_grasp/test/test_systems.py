@@ -63,6 +63,25 @@ def test_the_real_station_has_a_camera_node_for_each_camera_of_the_task(tmp_path
     assert specs["side_camera"].parameters["use_sim_time"] is False
 
 
+def test_an_arm_of_somebody_elses_driver_has_a_relay_and_no_follower(tmp_path):
+    station = {"sim": "false", "driver": "external"}
+    keys, more = {"events": "keyboard"}, {"eval": {"checkpoint": str(tmp_path)}}
+    for system in ("train", "robot", "record", "eval", "teleop"):
+        found = names(system, **station, **keys, **more.get(system, {}))
+        assert found[0] == "command_relay" and not {"follower", "sim"} & set(found), system
+        assert system == "teleop" or "actor" in found
+    specs = {spec.name: spec for spec in nodes_of("train", station | keys | {"states_topic": "/arm/joint_states"})}
+    assert specs["command_relay"].parameters == {"use_sim_time": False, "command_type": "JointTrajectory"}
+    states = ("joint_states", "/arm/joint_states")
+    assert all(states in spec.remappings for spec in specs.values()), "whoever reads them"
+    assert ("controller_command", "joint_trajectory_controller/joint_trajectory") in specs["command_relay"].remappings
+    given = station | keys | {"command_type": "Float64MultiArray"}
+    assert nodes_of("train", given)[0].remappings == (("controller_command", "forward_command_controller/commands"),)
+    (relay, *_) = nodes_of("train", given | {"command_topic": "arm/commands", "namespace": "left"})
+    assert ("controller_command", "arm/commands") in relay.remappings and relay.namespace == "left"
+    assert not any(spec.remappings for spec in nodes_of("train", {"sim": "false", **keys})), "our own driver needs none"
+
+
 def test_of_several_parameter_files_the_last_counts_most(tmp_path):
     first, last = tmp_path / "first.yaml", tmp_path / "last.yaml"
     for file in (first, last):
@@ -189,6 +208,15 @@ STATION = {"sim": "false"}
     [
         ("record", STATION | {"teleop": "operator"}, "teleop is operator, the scripted person of the simulation; at a real"),
         ("train", STATION | {"driver": "bus", "events": "keyboard"}, "driver is bus, which is for the simulated arm"),
+        ("train", {"driver": "external"}, "driver is external, somebody else's of a real arm; add --sim false"),
+        (
+            "train",
+            STATION | {"states_topic": "a", "events": "keyboard"},
+            "states_topic is a, which only somebody else's driver",
+        ),
+        ("eval", STATION | {"command_topic": "a", "events": "keyboard"}, "command_topic is a, which only somebody else's"),
+        ("train", {"command_type": "Float64MultiArray"}, "command_type is Float64MultiArray, which only somebody else's"),
+        ("teleop", {"driver": "bus"}, "driver is 'bus', allowed is one of none, external"),
         ("train", STATION | {"real_time_factor": "1.0", "events": "keyboard"}, "real_time_factor is the pace of a simulation"),
         ("record", STATION, "the person judges, but has no key to say success or failure; add --events keyboard"),
         ("eval", STATION, "the person judges, but has no key to say success or failure; add --events keyboard"),

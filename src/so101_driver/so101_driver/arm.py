@@ -44,7 +44,7 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class Decision:
-    """What to write now. goals: counts by servo, None for nothing. positions: the same as angles (J,) rad.
+    """What to write now. goals: counts by servo of ours, None for nothing. positions: the same as angles (J,) rad.
 
     refused: why the command was not taken. reasons: why the arm does not simply follow. clipped: joints asked for too much.
     """

@@ -16,6 +16,7 @@ from so101_driver.handover import State
 from so101_driver.leader import Leader
 from so101_driver.pace import Pace
 from so101_driver.registers import status_text
+from so101_driver.relay import Relay
 
 _Faults = Counter[tuple[int, Fault]]
 
@@ -56,6 +57,14 @@ def leader_statuses(leader: Leader | None, lacking: str = "") -> list[Diagnostic
     message = handover.state.value + (f": {handover.reason}" if handover.reason else "")
     level = DiagnosticStatus.OK if well else DiagnosticStatus.WARN
     return [status("arm", level, message, values), *_servos(leader.connection.health, faults)]
+
+
+def relay_status(relay: Relay, lacking: str) -> DiagnosticStatus:
+    """The status of an arm that somebody else's driver moves. lacking: what hinders its commands, '' for nothing."""
+    stopped = relay.safety.estop.reason or (relay.safety.stopped if relay.begun else "")
+    message = f"no command passes: {stopped}" if stopped else lacking or "ready"
+    level = DiagnosticStatus.OK if message == "ready" else DiagnosticStatus.WARN
+    return status("arm", level, message, {"stopped": stopped or "no", **dict(sorted(relay.safety.counts.items()))})
 
 
 def _faults(bus: Bus | None) -> _Faults:

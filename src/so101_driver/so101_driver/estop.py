@@ -23,10 +23,19 @@ def stop_file(given: str, calibration: str) -> Path:
     """
     if given:
         return Path(given).expanduser()
-    state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
     file = Path(calibration).expanduser()
     where = str((file if file.suffix == ".json" else calibration_folder("follower") / f"{calibration}.json").resolve())
-    return state / "reach-grasp" / "estop" / f"{file.stem}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
+    return _kept_in(file.stem, where)
+
+
+def relay_stop_file(given: str, topic: str) -> Path:
+    """The same for an arm of somebody else's driver, which has its own topic of commands; topic: the full name."""
+    return Path(given).expanduser() if given else _kept_in("relay", topic)
+
+
+def _kept_in(name: str, key: str) -> Path:
+    state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    return state / "reach-grasp" / "estop" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 class EmergencyStop:

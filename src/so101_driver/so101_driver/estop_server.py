@@ -20,9 +20,19 @@ _GOES_ON = f"'{CLEAR_COMMAND}' ends the stop"
 class EstopServer:
     """Topics and service of a node, in whatever state it is."""
 
-    def __init__(self, node: Node, estop: EmergencyStop, clear: Callable[[], str], fault: Callable[[], bool]) -> None:
-        """clear: ends the stop and says what was done, or raises DriverError. fault: whether something else wants consent."""
-        self._estop, self._clear, self._fault = estop, clear, fault
+    def __init__(
+        self,
+        node: Node,
+        estop: EmergencyStop,
+        clear: Callable[[], str],
+        fault: Callable[[], bool],
+        done: str = "stopped",
+    ) -> None:
+        """clear: ends the stop and says what was done, or raises DriverError. fault: whether something else wants consent.
+
+        done: what a stop does, in words.
+        """
+        self._estop, self._clear, self._fault, self._done = estop, clear, fault, done
         self._log = node.get_logger()
         self._lock = threading.Lock()
         self._said: bool | None = None
@@ -46,7 +56,7 @@ class EstopServer:
             self._stop("emergency stop by a message")
 
     def _stop(self, reason: str) -> str:
-        said, is_news = f"stopped; {_GOES_ON}", self._estop.reason is None
+        said, is_news = f"{self._done}; {_GOES_ON}", self._estop.reason is None
         try:
             self._estop.stop(reason)
         except DriverError as error:

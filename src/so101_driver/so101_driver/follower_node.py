@@ -20,7 +20,7 @@ from trajectory_msgs.msg import JointTrajectory
 from hilserl_ros import qos
 from hilserl_ros.convert import to_ns
 from hilserl_ros.diagnostics import Diagnostics
-from hilserl_ros.node import BaseNode, NodeError, main_of
+from hilserl_ros.node import BaseNode, main_of
 from hilserl_ros.realtime import take_precedence
 from so101_driver.arm import Command
 from so101_driver.calibration import find_calibration, read_calibration
@@ -50,7 +50,8 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
     def __init__(self) -> None:
         BaseNode.__init__(self, "follower", FollowerParameters, {"safety.": SafetyConfig})
         LifecycleNodeMixin.__init__(self)
-        self._check_time()
+        if not self.params.lockstep:
+            self.refuse_sim_time()
         self._latch = EmergencyStop(stop_file(self.params.estop_file, self.params.calibration))
         self._follower: Follower | None = None
         self._usb_serial = self.params.usb_serial or None
@@ -82,11 +83,6 @@ class FollowerNode(LifecycleNodeMixin, BaseNode[FollowerParameters]):
         self._start = self.create_timer(_RETRY_S, self._autostart, clock=steady) if self.params.autostart else None
         if self.params.autostart:
             self._autostart()
-
-    def _check_time(self) -> None:
-        """Raises NodeError where somebody else's clock would say how old a command to a real arm is."""
-        if self.get_parameter("use_sim_time").value and not self.params.lockstep:
-            raise NodeError("use_sim_time is true, and a real arm keeps the computer's time; leave use_sim_time out")
 
     def _autostart(self) -> None:
         """Now, or as soon as the arm is there; what is wrong is said once."""

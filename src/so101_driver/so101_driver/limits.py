@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where each joint may go, in radians and in counts of its servo: what calibration and URDF both allow."""
+"""Where each joint may go: by the URDF in radians, and with a calibration in counts of its servo too."""
 
 from __future__ import annotations
 
@@ -14,16 +14,29 @@ from so101_driver.errors import SafetyError
 from so101_driver.registers import COUNTS
 
 
-class Limits:
-    """Limits of all joints in their order, and the way from angles to goals of servos.
+class JointLimits:
+    """Limits of all joints in their order, as the URDF has them. lower, upper: (J,) rad."""
 
-    lower, upper: (J,) rad. servos: ids, in the order of the joints. lowest, highest: counts by servo. middle, turn: (J,) rad,
+    def __init__(self) -> None:
+        self.joints = JOINTS
+        limits = joint_limits()
+        self.lower, self.upper = np.array([limits[joint] for joint in JOINTS]).T
+
+    def to_goals(self, angles: Sequence[float]) -> dict[int, int]:
+        """No goals: the servos are not ours."""
+        return {}
+
+
+class Limits(JointLimits):
+    """What calibration and URDF both allow, and the way from angles to goals of servos.
+
+    servos: ids, in the order of the joints. lowest, highest: counts by servo. middle, turn: (J,) rad,
     the middle of each calibrated range and a whole turn of its encoder.
     """
 
     def __init__(self, calibration: Calibration) -> None:
         """Raises SafetyError when calibration and URDF leave a joint no room."""
-        self.joints = JOINTS
+        super().__init__()
         self.servos = tuple(calibration[joint].id for joint in JOINTS)
         self._conversions = [Conversion.of(joint, calibration[joint]) for joint in JOINTS]
         self.lowest: dict[int, int] = {}

@@ -11,7 +11,7 @@ from so101_driver.arm import ArmState, Command, Decision, Mode
 from so101_driver.errors import SafetyError
 from so101_driver.estop import EmergencyStop
 from so101_driver.gripper import GripperGuard
-from so101_driver.limits import Limits
+from so101_driver.limits import JointLimits
 from so101_driver.safety_config import SafetyConfig
 
 _SHORTEST_S = 1e-3
@@ -23,7 +23,7 @@ class Safety:
     counts: how often each kind of thing was refused or clipped, since the beginning. fastest: (J,) rad/s, each joint's limit.
     """
 
-    def __init__(self, limits: Limits, config: SafetyConfig | None = None, estop: EmergencyStop | None = None) -> None:
+    def __init__(self, limits: JointLimits, config: SafetyConfig | None = None, estop: EmergencyStop | None = None) -> None:
         """estop: a person's stop, which `reset` does not clear."""
         self.limits, self.config = limits, config or SafetyConfig()
         self.estop = estop or EmergencyStop()

@@ -10,8 +10,8 @@ from so101_driver.errors import SafetyError
 
 
 @dataclass(frozen=True)
-class SafetyConfig:
-    """Limits on what is commanded. Each field is a parameter `safety.<field>`."""
+class CommandLimits:
+    """Limits on what is commanded, whoever has the servos. Each field is a parameter `safety.<field>`."""
 
     command_timeout_s: float = described(0.25, "A command older than this is refused.", minimum=0.01, maximum=10.0)
     watchdog_s: float = described(0.25, "Without a command for this long the arm holds.", minimum=0.02, maximum=10.0)
@@ -34,6 +34,17 @@ class SafetyConfig:
         minimum=0.1,
         maximum=60.0,
     )
+
+    def __post_init__(self) -> None:
+        tidy(self, "safety", SafetyError)
+        if self.state_timeout_s > self.lost_s:
+            raise SafetyError("safety.state_timeout_s must not be above lost_s")
+
+
+@dataclass(frozen=True)
+class SafetyConfig(CommandLimits):
+    """With those of servos on a bus of ours."""
+
     hot_c: float = described(60.0, "At this temperature of a servo the arm holds.", minimum=30.0, maximum=69.0)
     cool_c: float = described(55.0, "Below this one it goes on.", minimum=20.0, maximum=69.0)
     voltage_min_v: float = described(4.5, "With less at a servo the arm holds.", minimum=4.0, maximum=12.0)
@@ -48,8 +59,6 @@ class SafetyConfig:
     )
 
     def __post_init__(self) -> None:
-        tidy(self, "safety", SafetyError)
-        if self.cool_c > self.hot_c or self.voltage_min_v > self.voltage_max_v or self.state_timeout_s > self.lost_s:
-            raise SafetyError(
-                "safety.cool_c must not be above hot_c, voltage_min_v not above voltage_max_v, state_timeout_s not above lost_s"
-            )
+        super().__post_init__()
+        if self.cool_c > self.hot_c or self.voltage_min_v > self.voltage_max_v:
+            raise SafetyError("safety.cool_c must not be above hot_c, voltage_min_v not above voltage_max_v")

@@ -10,6 +10,8 @@ from hilserl_core.task import TaskSpec
 from hilserl_ros.parameters import parameter
 
 _READING = 0.8  # of a cycle
+COMMAND_TYPES = ("JointTrajectory", "Float64MultiArray")
+"""Messages that controllers of somebody else's driver take."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,23 @@ class FollowerParameters:
             raise ValueError(f"home_rad has {len(self.home_rad)} values, expected 6, one per joint")
         if len(self.torque_nm) != 6:
             raise ValueError(f"torque_nm has {len(self.torque_nm)} values, expected 6, one per joint")
+
+
+@dataclass(frozen=True)
+class RelayParameters:
+    """Parameters of the command relay, beside somebody else's driver."""
+
+    command_type: str = parameter(
+        "JointTrajectory",
+        "What its controller takes: JointTrajectory, as a joint_trajectory_controller, or Float64MultiArray, as a "
+        "forward_command_controller.",
+        choices=COMMAND_TYPES,
+    )
+    rate_hz: float = parameter(100.0, "Cycles of deciding and sending.", minimum=10.0, maximum=500.0)
+    estop_file: str = parameter(
+        "", "File that keeps an emergency stop over a restart; empty: one for each topic of commands, in reach-grasp/estop "
+        "under XDG_STATE_HOME (~/.local/state).",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

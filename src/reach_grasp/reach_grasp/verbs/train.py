@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from reach_grasp.running.display import Snapshot
     from reach_grasp.running.monitor import Monitor
 
-_SHARED = ("sim", "config", "namespace", "driver", "events", "classifier", "judge")
+_SHARED = (
+    "sim", "config", "namespace", "driver", "states_topic", "command_type", "command_topic", "events", "classifier", "judge",
+)  # fmt: skip
 """Arguments that an evaluation of the trained policy needs too."""
 DEMONSTRATIONS, IMITATION, TRAINING = "demonstrations", "imitation", "training"
 
