@@ -72,10 +72,11 @@ def test_the_commands_of_the_safety_page_stop_and_go_on(driver: Rig, capsys: pyt
 
 
 def test_beside_somebody_elses_driver_a_stop_is_never_called_confirmed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Our commands end, but nobody of us knows what that driver does."""
     monkeypatch.setattr(estop, "CONFIRM_S", LONG_S)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     rig = Rig(7, LONG_S)
     monkeypatch.setenv("ROS_DOMAIN_ID", str(rig.domain))
     rig.run("so101_driver", "command_relay_node", [])
@@ -83,7 +84,7 @@ def test_beside_somebody_elses_driver_a_stop_is_never_called_confirmed(
         assert main(["estop"]) == 1
         said = capsys.readouterr().out
         assert said.startswith("NOT CONFIRMED: our commands no longer reach the arm") and "use the switch" in said
-        (state,) = (Path(os.environ["XDG_STATE_HOME"]) / "reach-grasp" / "estop").glob("relay-*")
+        (state,) = (tmp_path / "reach-grasp" / "estop").glob("relay-*")
         assert state.read_text().startswith("emergency stop by a message")
         assert main(["estop", "--clear", "--yes"]) == 0
         assert "cleared: " in capsys.readouterr().out and state.read_text() == "clear\n"
