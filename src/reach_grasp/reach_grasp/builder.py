@@ -18,11 +18,11 @@ from reach_grasp.task_files import parameter_in, task_of, user_files
 from so101_description import urdf_path
 
 _STATES = "joint_states"
-_CONTROLLERS = {
+CONTROLLERS = {
     "JointTrajectory": "joint_trajectory_controller/joint_trajectory",
     "Float64MultiArray": "forward_command_controller/commands",
 }
-"""Topics on which controllers take commands, where they are called as their types."""
+"""Message of a controller -> topic on which it takes that, where the controller is called as its type."""
 _UNATTENDED = ("sim", "teleop")
 """Systems without an actor: the simulation goes by the wall clock, and nothing waits for anybody."""
 
@@ -106,7 +106,7 @@ class Builder:
 
     def _relay(self) -> NodeSpec:
         kind, topic = self.values["command_type"], self.values["command_topic"]
-        topic = topic or _CONTROLLERS[kind]
+        topic = topic or CONTROLLERS[kind]
         spec = self.node("so101_driver", "command_relay", {"command_type": kind})
         return replace(spec, remappings=(*spec.remappings, ("controller_command", topic)))
 

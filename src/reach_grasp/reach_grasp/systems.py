@@ -12,12 +12,11 @@ from typing import Any
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
 from hilserl_ros.transport import small_datagrams
-from reach_grasp.builder import Builder, folder_of
+from reach_grasp.builder import CONTROLLERS, Builder, folder_of
 from reach_grasp.errors import CommandError
 from reach_grasp.roles import EXTERNAL, JUDGES, KEYS, NONE, SOURCES, check_demonstrator
 from reach_grasp.specs import Argument, NodeSpec, System
 from reach_grasp.values import SEEDS, auto_or, namespace, number, topic, writable_file, writable_folder
-from so101_driver.settings import COMMAND_TYPES
 
 RESPAWN_DELAY_S = 2.0
 
@@ -48,7 +47,7 @@ COMMAND_TYPE = Argument(
     "JointTrajectory",
     "With driver external: message that its controller takes.",
     str,
-    COMMAND_TYPES,
+    tuple(CONTROLLERS),
 )
 COMMAND_TOPIC = Argument(
     "command_topic",

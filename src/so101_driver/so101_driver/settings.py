@@ -10,8 +10,6 @@ from hilserl_core.task import TaskSpec
 from hilserl_ros.parameters import parameter
 
 _READING = 0.8  # of a cycle
-COMMAND_TYPES = ("JointTrajectory", "Float64MultiArray")
-"""Messages that controllers of somebody else's driver take."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class RelayParameters:
         "JointTrajectory",
         "What its controller takes: JointTrajectory, as a joint_trajectory_controller, or Float64MultiArray, as a "
         "forward_command_controller.",
-        choices=COMMAND_TYPES,
+        choices=("JointTrajectory", "Float64MultiArray"),
     )
     rate_hz: float = parameter(100.0, "Cycles of deciding and sending.", minimum=10.0, maximum=500.0)
     estop_file: str = parameter(
