@@ -163,6 +163,9 @@ def _apart(joints: Mapping[str, Mapping[str, float]]) -> float:
     return max(abs(angle - joints["follower"][joint]) for joint, angle in joints["leader"].items())
 
 
+@pytest.mark.skipif(
+    not Path(sys.prefix, "bin", "reach-grasp").is_file(), reason="the command of the pages is made by make setup"
+)
 def test_the_pages_run_as_printed_on_the_twin(tmp_path: Path, wait_for: Callable[..., bool]) -> None:
     environment = _environment(tmp_path)
     for name, nodes in SMALL.items():
