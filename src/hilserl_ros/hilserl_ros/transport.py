@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from hilserl_ros.distribution import distribution
+
 LOCAL = Path(__file__).with_name("local.xml")
 NETWORK = Path(__file__).with_name("network.xml")
 _PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Fast DDS 3 (since Kilted) reads the first alone, Fast DDS 2 (up to Jazzy) the second: with both set either is served."""
+"""Fast DDS 3 (since Kilted) reads the first, and Kilted warns of the second; Fast DDS 2 (up to Jazzy) reads that alone."""
 _TRANSPORTS = "FASTDDS_BUILTIN_TRANSPORTS"
 
 
@@ -38,4 +40,4 @@ def small_datagrams(environment: Mapping[str, str]) -> dict[str, str]:
 def _profile(environment: Mapping[str, str], path: Path) -> dict[str, str]:
     if any(environment.get(name) not in (None, "", str(LOCAL)) for name in (*_PROFILES, _TRANSPORTS)):
         return {}
-    return dict.fromkeys(_PROFILES, str(path))
+    return dict.fromkeys(_PROFILES[:1] if distribution() == "kilted" else _PROFILES, str(path))

@@ -32,7 +32,7 @@ class Visitor:
             raise CommandError(f"'{namespace}' is no namespace: letters, digits, '_' and '/' make one") from error
         use_udp(os.environ)
         self._context, self._timeout_s = Context(), timeout_s
-        rclpy.init(context=self._context, domain_id=domain_of_environment())
+        rclpy.init(args=[], context=self._context, domain_id=domain_of_environment())
         self.node = rclpy.create_node(f"{name}_{os.getpid()}", namespace=where, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
