@@ -30,6 +30,8 @@ from so101_driver.settings import GamepadParameters
 
 _JOY = "joy"
 _STOP_EVERY_S, _STOP_FOR_S = 0.05, 5.0  # a stop is requested again until a driver confirms it
+_RELAY = "command_relay"  # name of the node before somebody else's driver
+_RELAYED = "no command is passed on, but whether the arm stands still only its own driver knows; use the switch of its supply"
 _SOURCES = ("gamepad", "keyboard")  # names of this node that an actor listens to, on teleop/<source>
 
 
@@ -129,8 +131,12 @@ class GamepadNode(BaseNode[GamepadParameters]):
 
     def _on_stopped(self, message: Bool) -> None:
         """Take a driver's confirmation; what it said before the request is none."""
-        if message.data and self._stop_asked_s is not None:
-            self._stop_asked_s = None
+        if not message.data or self._stop_asked_s is None:
+            return
+        self._stop_asked_s = None
+        if _RELAY in {info.node_name for info in self.get_publishers_info_by_topic("estop")}:
+            self.get_logger().error(f"emergency stop NOT CONFIRMED: {_RELAYED}")
+        else:
             self.get_logger().warning("the driver confirms: the arm is stopped")
 
     def _publish_teleop(self, active: bool, joints: np.ndarray, stamp: Time) -> None:

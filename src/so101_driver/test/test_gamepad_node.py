@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool
@@ -129,6 +130,22 @@ def test_one_press_stops_the_arm_and_another_says_ready(station):
         station.until(lambda end_s=end_s: time.monotonic() > end_s, "half a second")
     assert len(station.stops) == seen and all(stop.data for stop in station.stops)
     assert [event.kind for event in station.events] == [EpisodeEvent.READY]
+
+
+def test_what_a_relay_says_of_a_stop_confirms_nothing(station):
+    process = station.gamepad("mode:=events", "mapping.success:=''", "mapping.failure:=''", "mapping.estop:=buttons/2")
+    relay = rclpy.create_node("command_relay", context=station.context)
+    estop = relay.create_publisher(Bool, "estop", qos.STATUS)
+    station.until(lambda: station.message == "at rest" and estop.get_subscription_count() > 0, "the node")
+    station.held = ([0.0, 0.0, 0.0], [0, 0, 1])
+    station.until(lambda: station.stops, "the stop")
+    estop.publish(Bool(data=True))
+    line = ""
+    while "CONFIRM" not in line.upper():
+        line = process.stderr.readline()
+        assert line, "it has ended"
+    assert "NOT CONFIRMED: no command is passed on" in line
+    relay.destroy_node()
 
 
 def test_what_is_held_is_teleop_and_a_press_is_one_event(station):
