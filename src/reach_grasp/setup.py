@@ -31,7 +31,7 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "reach-grasp = reach_grasp.command:main",
+            "reach-grasp = reach_grasp.command:end",
             "overlay_node = reach_grasp.overlay_node:main",
         ]
     },

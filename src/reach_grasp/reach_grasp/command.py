@@ -7,7 +7,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
+from reach_grasp import leftover
 from reach_grasp.errors import CommandError
 from reach_grasp.interrupt import exit_code
 from reach_grasp.options import Parser, normalized
@@ -55,5 +57,10 @@ def _run(written: list[str]) -> int:
     return options.verb_run(options)
 
 
+def end() -> NoReturn:
+    """Run the command as a process of its own."""
+    leftover.end(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end()

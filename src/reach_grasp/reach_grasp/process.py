@@ -21,6 +21,7 @@ from ament_index_python.packages import get_package_prefix
 from honcho.manager import Manager
 from honcho.printer import Printer
 
+from hilserl_ros.transport import small_datagrams
 from reach_grasp import guard
 from reach_grasp.errors import CommandError
 from reach_grasp.specs import NodeSpec
@@ -29,6 +30,8 @@ from reach_grasp.systems import RESPAWN_DELAY_S, nodes_of
 # Longer than a guard gives its node, so that a node which writes its last checkpoint is not cut short.
 honcho.manager.KILL_WAIT = int(guard.STOP_S) + 3
 
+STUCK_S = 30.0
+"""How long [s] a node's Fast DDS may be locked up: ten times its longest sleep otherwise. Others forget the node after 20 s."""
 CLOSED_PIPE = 141
 """Exit code of a program whose output nobody reads, as a shell reports it of one that SIGPIPE ended."""
 # What honcho puts before each line.
@@ -66,6 +69,8 @@ def guarded(spec: NodeSpec, watch: int, folder: Path) -> list[str]:
     """The node's command under a guard that ends it when process `watch` ends, and starts it again where asked."""
     # Without the environment's start-up files the guard takes milliseconds and few megabytes.
     command = [sys.executable, "-I", "-S", guard.__file__, "--watch", str(watch), "--delay", str(RESPAWN_DELAY_S)]
+    if small_datagrams(os.environ):  # with transports of the user's own nobody knows how often Fast DDS wakes
+        command += ["--stuck", str(STUCK_S)]
     return [*command, *_options(spec), "--", *node_command(spec, folder)]
 
 

@@ -14,6 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.validate_namespace import validate_namespace
 
 from hilserl_ros.transport import use_udp
+from reach_grasp import leftover
 from reach_grasp.errors import CommandError
 from reach_grasp.values import domain_of_environment
 
@@ -31,7 +32,7 @@ class Visitor:
         except InvalidNamespaceException as error:
             raise CommandError(f"'{namespace}' is no namespace: letters, digits, '_' and '/' make one") from error
         use_udp(os.environ)
-        self._context, self._timeout_s = Context(), timeout_s
+        self._context, self._timeout_s, self._kept = Context(), timeout_s, False
         rclpy.init(args=[], context=self._context, domain_id=domain_of_environment())
         self.node = rclpy.create_node(f"{name}_{os.getpid()}", namespace=where, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
@@ -49,7 +50,14 @@ class Visitor:
     def __enter__(self) -> Visitor:
         return self
 
+    def leave_open(self) -> None:
+        """Take nothing apart at the end, because other nodes are leaving: see leftover.py."""
+        leftover.keep(self.node, self._executor, self._context)
+        self._kept = True
+
     def __exit__(self, *_: object) -> None:
+        if self._kept:
+            return
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,18 @@ while True:
 """
 
 
+# A thread with the name of Fast DDS's own, which sleeps as often as it has work, and for ever in the first life.
+DDS = """
+import ctypes, threading
+def events():
+    ctypes.CDLL(None).prctl(15, b"dds.ev.0", 0, 0, 0)
+    while True:
+        time.sleep(1000.0 if {stuck} and first else 0.05)
+first = not os.path.exists({file!r})
+threading.Thread(target=events, daemon=True).start()
+"""
+
+
 def pids(file: Path) -> list[int]:
     return [int(line) for line in file.read_text().split()] if file.is_file() else []
 
@@ -44,7 +57,7 @@ def start(*specs: str) -> subprocess.Popen[str]:
     program = textwrap.dedent(f"""
         import sys
         from reach_grasp import process, systems
-        process.RESPAWN_DELAY_S = 0.05
+        process.RESPAWN_DELAY_S, process.STUCK_S = 0.05, 1.2
         NodeSpec = systems.NodeSpec
         sys.exit(process.run([{", ".join(specs)}]))
     """)
@@ -84,6 +97,46 @@ def test_a_node_without_respawn_ends_the_system(two_nodes, wait_for):
     manager.communicate(timeout=30)
     assert manager.returncode == 128 + signal.SIGKILL
     assert not any(alive(pid) for pid in pids(again) + pids(once))
+
+
+def locked_up(prefix, folder: Path) -> tuple[tuple[Path, Path], tuple[str, str]]:
+    """Like two_nodes, where the middleware of the respawning one is locked up in its first life."""
+    files = folder / "again", folder / "once"
+    for file in files:
+        stuck = file.name == "again"
+        prefix.add("fake", file.name, DDS.format(stuck=stuck, file=str(file)) + STAY.format(file=str(file)))
+    return files, ("NodeSpec('fake', 'again', 'again', respawn=True)", "NodeSpec('fake', 'once', 'once')")
+
+
+def test_a_node_whose_middleware_has_locked_itself_up_is_ended_and_begins_again(prefix, tmp_path, wait_for, monkeypatch):
+    """Fast DDS's issue 6502 left an evaluation of 100 episodes without its result: nothing came any more."""
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
+        monkeypatch.delenv(name, raising=False)
+    (again, once), specs = locked_up(prefix, tmp_path)
+    manager = start(*specs)
+    try:
+        assert wait_for(lambda: len(pids(again)) == 2)
+        time.sleep(3.0)  # more than twice as long as a node may be stuck
+        assert len(pids(again)) == 2 and alive(pids(again)[1]), "it lives now"
+        assert len(pids(once)) == 1 and alive(pids(once)[0])
+    finally:
+        manager.send_signal(signal.SIGTERM)
+        output = manager.communicate(timeout=30)[0]
+    (line,) = [line for line in output.splitlines() if "locked itself up" in line]
+    assert "again" in line and "[ERROR]" in line
+
+
+def test_a_middleware_that_the_user_has_set_up_may_sleep(prefix, tmp_path, wait_for, monkeypatch):
+    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "DEFAULT")
+    (again, once), specs = locked_up(prefix, tmp_path)
+    manager = start(*specs)
+    try:
+        assert wait_for(lambda: pids(again) and pids(once))
+        time.sleep(3.0)
+        assert len(pids(again)) == 1 and alive(pids(again)[0])
+    finally:
+        manager.send_signal(signal.SIGTERM)
+        manager.communicate(timeout=30)
 
 
 def test_the_system_goes_on_without_an_optional_node(two_nodes, wait_for):

@@ -44,4 +44,5 @@ def check_alone(specs: Sequence[NodeSpec], say: Callable[[str], None] = print) -
             if not told:
                 say(f"waiting up to {LEAVE_S:g} s for another system to end: {which} still {verb}")
                 told = True
+                visitor.leave_open()
             time.sleep(_POLL_S)

@@ -19,7 +19,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import Log
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
@@ -31,6 +31,7 @@ from hilserl_ros.convert import to_ns
 from hilserl_ros.diagnostics import TOPIC as DIAGNOSTICS
 from hilserl_ros.images import image_to_rgb
 from hilserl_ros.transport import use_udp
+from reach_grasp import leftover
 from reach_grasp.errors import CommandError
 from reach_grasp.interrupt import heed
 from reach_grasp.process import check_alive, last_error
@@ -98,6 +99,7 @@ class Monitor:
         ]
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._spin, name="monitor", daemon=True)
 
     def __enter__(self) -> Monitor:
@@ -105,10 +107,10 @@ class Monitor:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._executor.shutdown(timeout_sec=2.0)
-        self._context.try_shutdown()
+        """Listen no more. The system has been told to end by now: see leftover.py."""
+        self._over.set()
         self._thread.join(timeout=5.0)
-        self._node.destroy_node()
+        leftover.keep(self._node, self._executor, self._context)
 
     def finished(self) -> list[Episode]:
         """The episodes that ended since the last call."""
@@ -144,13 +146,10 @@ class Monitor:
             return self._verdicts.finished(over) if self._verdicts is not None else []
 
     def _spin(self) -> None:
-        try:
-            while self._context.ok():
-                self._executor.spin_once(timeout_sec=0.2)
-                if self._cameras and self.film is not None and self.film.full:
-                    self._close_cameras()
-        except ExternalShutdownException:
-            pass
+        while not self._over.is_set():
+            self._executor.spin_once(timeout_sec=0.2)
+            if self._cameras and self.film is not None and self.film.full:
+                self._close_cameras()
 
     def _close_cameras(self) -> None:
         """The simulator draws a camera that only a person looks at no longer than somebody listens."""

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a process keeps open until its very end.
+
+Fast DDS can lock itself up when other nodes leave (eProsima/Fast-DDS issue 6502). Whoever then takes a node apart waits for ever,
+with Python's own lock held, so that not even Ctrl-C helps. A command that has listened to a system therefore leaves its node as it
+is, and ends its process without taking anything apart. Others forget the node after 20 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import NoReturn
+
+_KEPT: list[object] = []
+
+
+def keep(*things: object) -> None:
+    """Hold these as long as the process lives: Python would take them apart when nothing refers to them any more."""
+    _KEPT.extend(things)
+
+
+def end(code: int) -> NoReturn:
+    """End the process: at once where something was kept, else as Python does."""
+    if _KEPT:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
