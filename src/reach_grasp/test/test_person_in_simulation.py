@@ -56,15 +56,19 @@ def test_a_gamepad_drives_the_simulated_arm_tick_by_tick_and_its_keys_end_an_epi
     config.write_text(yaml.safe_dump(OWN))
     given = {"run": tmp_path / "run", "teleop": "gamepad", "demonstrations": 1, "config": config, "real_time_factor": 0.0}
     with background("record", given, tmp_path / "log.txt", {"ROS_DOMAIN_ID": str(hand.domain)}) as process:
-        hand.until(lambda: hand.teleop or process.poll() is not None, "the system")
-        assert process.poll() is None, (tmp_path / "log.txt").read_text()
+
+        def runs() -> bool:
+            assert process.poll() is None, (tmp_path / "log.txt").read_text()
+            return True
+
+        hand.until(lambda: runs() and hand.teleop, "the system")
         hand.stick = (0.0, 1.0)
         # Its steps too: a reader that the actor discovers late misses the first ones.
-        hand.until(lambda: abs(hand.place) > 0.25 and any(any(step.action) for step in hand.steps), "the arm to turn")
+        hand.until(lambda: runs() and abs(hand.place) > 0.25 and any(any(step.action) for step in hand.steps), "the arm to turn")
         assert hand.teleop[-1].active and list(hand.teleop[-1].action) == [0.0, 1.0, 0.0, 0.0]
         hand.stick, episode = (0.0, 0.0), hand.status.episode
         hand.failure = True
-        hand.until(lambda: hand.status.episode > episode, "the end of the episode by the key")
+        hand.until(lambda: runs() and hand.status.episode > episode, "the end of the episode by the key")
     stamps = [(message.header.stamp.sec, message.header.stamp.nanosec) for message in hand.teleop]
     assert len(stamps) == len(set(stamps)), "one answer for each observation"
     driven = [step for step in hand.steps if len(step.action) and any(step.action)]
