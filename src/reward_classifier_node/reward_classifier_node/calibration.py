@@ -59,19 +59,24 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def choose_threshold(logits: np.ndarray, labels: np.ndarray, target_precision: float) -> tuple[float, bool]:
-    """The threshold, a probability, with the greatest recall at the target precision, and whether it reaches that.
+def choose_threshold(
+    logits: np.ndarray, labels: np.ndarray, target_precision: float, least_recall: float
+) -> tuple[float, bool]:
+    """The threshold, a probability, with the greatest recall at the target precision, and whether there is one.
 
-    Lies midway between the logits around it. Where no threshold reaches the target: the one of greatest precision.
+    logits (N,), labels (N,) bool. Lies midway between the logits around it. Where the target can be reached only by missing more
+    successes than least_recall allows, or not at all: the one of greatest precision that misses no more. One wrong label among a
+    hundred frames would else ask for a certainty that hardly any success has.
     """
     order = np.argsort(-logits, kind="stable")
     ranked, hits = logits[order].astype(float), np.cumsum(labels[order])
     precision = hits / np.arange(1, len(ranked) + 1)
     ends = np.append(np.flatnonzero(ranked[:-1] > ranked[1:]), len(ranked) - 1)  # equal logits go together
-    good = ends[(precision[ends] >= target_precision) & (hits[ends] > 0)]
+    enough = ends[hits[ends] >= least_recall * hits[-1]]
+    good = enough[(precision[enough] >= target_precision) & (hits[enough] > 0)]
     reached = len(good) > 0
     # The fewest answers among those of greatest recall.
-    last = int(good[np.argmax(hits[good])]) if reached else int(ends[np.argmax(precision[ends])])
+    last = int(good[np.argmax(hits[good])]) if reached else int(enough[np.argmax(precision[enough])])
     below = ranked[last + 1] if last + 1 < len(ranked) else ranked[last] - 1.0
     return float(expit((ranked[last] + below) / 2)), reached
 

@@ -51,6 +51,10 @@ class ClassifierSettings:
     zoom: float = described(0.05, "Augmentation: random crop or enlargement by this share.", minimum=0.0, maximum=0.5)
     heldout: float = described(0.2, "Share of the episodes held out.", minimum=0.01, maximum=0.9)
     target_precision: float = described(0.995, "Precision the threshold is chosen for.", minimum=0.5, maximum=1.0)
+    least_recall: float = described(
+        0.9, "Share of held-out successes that the threshold must see, even where it misses the target precision.",
+        minimum=0.0, maximum=1.0,
+    )  # fmt: skip
     debounce: int = described(
         3, "Successes in a row that the threshold is chosen for: the node's `debounce`.", minimum=1, maximum=1000
     )

@@ -249,8 +249,8 @@ def _threshold(
     )
     counts, success = counts > 0, success > 0
     if not success[counts].any():
-        return choose_threshold(logits[decided], labels[decided], settings.target_precision)
-    return choose_threshold(least[counts], success[counts], settings.target_precision)
+        return choose_threshold(logits[decided], labels[decided], settings.target_precision, settings.least_recall)
+    return choose_threshold(least[counts], success[counts], settings.target_precision, settings.least_recall)
 
 
 def _pixels(images: np.ndarray) -> Tensor:

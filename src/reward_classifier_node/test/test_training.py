@@ -89,11 +89,25 @@ def test_the_threshold_has_the_greatest_recall_at_the_target_precision():
     logits = np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0])
     labels = np.array([1, 1, 0, 1, 1, 0, 1], bool)
     for target, recall in ((1.0, 2 / 5), (0.8, 4 / 5), (0.7, 5 / 5)):
-        threshold, reached = choose_threshold(logits, labels, target)
+        threshold, reached = choose_threshold(logits, labels, target, 0.0)
         found = scores(expit(logits), labels, threshold)
         assert reached and found.precision >= target and found.recall == recall
-    assert choose_threshold(-logits, labels, 0.99)[1] is True
-    assert choose_threshold(logits, ~labels, 0.99)[1] is False
+    assert choose_threshold(-logits, labels, 0.99, 0.0)[1] is True
+    assert choose_threshold(logits, ~labels, 0.99, 0.0)[1] is False
+
+
+def test_one_wrong_label_does_not_ask_for_a_certainty_that_hardly_any_success_has():
+    """A frame of a cube that was held, labelled no success, left a rehearsal's classifier with 16 % of the successes."""
+    logits = np.concatenate([np.linspace(6.0, 3.0, 100), np.linspace(-3.0, -6.0, 100)])
+    labels = np.arange(200) < 100
+    labels[20] = False
+    strict, reached = choose_threshold(logits, labels, 0.995, 0.0)
+    assert reached and scores(expit(logits), labels, strict).recall < 0.21
+    threshold, reached = choose_threshold(logits, labels, 0.995, 0.9)
+    found = scores(expit(logits), labels, threshold)
+    assert not reached and found.recall == 1.0 and found.precision == 0.99
+    labels[20] = True
+    assert choose_threshold(logits, labels, 0.995, 0.9) == choose_threshold(logits, labels, 0.995, 0.0)
 
 
 def test_a_debounced_decision_is_a_threshold_on_the_least_of_a_row():

@@ -162,6 +162,28 @@ def test_what_is_to_be_no_success_ends_as_a_failure_and_the_word_is_about_what_i
     assert evening.bench.keys == ["KEY_F10"]
 
 
+def test_a_cube_that_was_caught_by_mistake_is_no_failure():
+    """The hand gave up in the tick in which the jaws had closed on the cube: its frames were labelled as no success."""
+
+    def nearly(failure_ticks: int) -> Evening:
+        evening = Evening(replace(CALM, failures_every=1, failure_ticks=failure_ticks))
+        evening.tick(1, number=0)
+        assert evening.hand.operator.attempt is Attempt.NEARLY
+        evening.hand.operator._miss[:] = 0.0
+        return evening
+
+    evening, ticks = nearly(1000), 1
+    while not evening.hand.eyes.held():
+        evening.tick()
+        ticks += 1
+        assert ticks < 200
+    for late in range(-2, 4):
+        evening = nearly(ticks + late)
+        evening.until_a_key(200)
+        assert evening.bench.keys == (["KEY_F10"] if late < 0 else ["KEY_F9"]) == [evening.bench.keys[0]]
+        assert evening.hand.eyes.held() is (late >= 0)
+
+
 def test_in_training_hands_are_off_until_the_robot_is_stuck_and_off_again_after_success():
     person = replace(CALM, stuck_ticks=30)
     evening = Evening(person, HandConfig(overrule_s=-1.0))

@@ -61,6 +61,9 @@ class TrainClassifier:
         if not metrics["heldout_failures"]:
             print(UNMEASURED)
         if not metrics["ours"]["target_reached"]:
-            print(f"no threshold reaches a precision of {settings.target_precision} on the held-out frames")
+            print(
+                f"no threshold reaches a precision of {settings.target_precision} on the held-out frames and sees "
+                f"{settings.least_recall:.0%} of the successes: look at the worst frames in the report, a label may be wrong"
+            )
         print(f"classifier: {options.output}\nreport: {options.output / 'report.html'}")
         return 0

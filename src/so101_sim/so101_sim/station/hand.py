@@ -248,8 +248,9 @@ class Hand:
             if not releases:
                 return
         self._drive()
-        dropped = bool(self._verdict) and self._held_s is None  # the verdict must hold for what is seen now
-        if dropped or operator.gives_up(self.eyes.cube):
+        if self._held_s is not None:
+            return  # nobody calls a cube in the jaws a failure, nor a success before they are sure
+        if self._verdict or operator.gives_up(self.eyes.cube):
             self._say(now_s, "failure")
 
     def _help(self, now_s: float, status: Status) -> None:
@@ -261,7 +262,7 @@ class Hand:
         overdue = self._held_s is not None and 0.0 <= config.overrule_s <= now_s - self._held_s - config.judge_s
         if self._believed and overdue:
             self._say(now_s, "success")
-        elif operator.gives_up(self.eyes.cube):
+        elif self._held_s is None and operator.gives_up(self.eyes.cube):
             self._say(now_s, "failure")
 
     def _drive(self) -> None:
