@@ -180,7 +180,7 @@ def test_a_cube_that_was_caught_by_mistake_is_no_failure():
     for late in range(-2, 4):
         evening = nearly(ticks + late)
         evening.until_a_key(200)
-        assert evening.bench.keys == (["KEY_F10"] if late < 0 else ["KEY_F9"]) == [evening.bench.keys[0]]
+        assert evening.bench.keys == (["KEY_F10"] if late < 0 else ["KEY_F9"])
         assert evening.hand.eyes.held() is (late >= 0)
 
 
