@@ -22,6 +22,7 @@ STOP_S = 12.0
 # A node that died this often within a minute will not live.
 MAX_DEATHS_PER_MINUTE = 5
 _PR_SET_PDEATHSIG = 1
+STUCK = b"[ERROR] [guard]: Fast DDS has locked itself up (its issue 6502), so the node heard nothing: it is ended\n"
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:
@@ -114,7 +115,7 @@ class Guard:
         try:
             ready = self._until_something_happens(child.pid, ended)
             if not ready:
-                os.write(1, b"[ERROR] [guard]: Fast DDS has locked itself up (its issue 6502), so the node heard nothing: it is ended\n")
+                os.write(1, STUCK)
                 child.kill()
             elif ended not in ready:
                 self.stopping = True
@@ -124,7 +125,6 @@ class Guard:
             return child.wait()
         finally:
             os.close(ended)
-
 
     def _until_something_happens(self, pid: int, ended: int) -> list[int]:
         """What is ready: the child's end, a signal, the end of who is watched. None of it: the child is stuck."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a process keeps open until its very end.
 
-Fast DDS can lock itself up when other nodes leave (eProsima/Fast-DDS issue 6502). Whoever then takes a node apart waits for ever,
-with Python's own lock held, so that not even Ctrl-C helps. A command that has listened to a system therefore leaves its node as it
-is, and ends its process without taking anything apart. Others forget the node after 20 s.
+Fast DDS can lock itself up when other nodes leave (eProsima/Fast-DDS issue 6502). Whoever then takes a node apart waits for
+ever, with Python's own lock held, so that not even Ctrl-C helps. A command that has listened to a system therefore leaves its
+node as it is, and ends its process without taking anything apart. Others forget the node after 20 s.
 """
 
 from __future__ import annotations

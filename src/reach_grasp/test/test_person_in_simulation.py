@@ -64,7 +64,9 @@ def test_a_gamepad_drives_the_simulated_arm_tick_by_tick_and_its_keys_end_an_epi
         hand.until(lambda: runs() and hand.teleop, "the system")
         hand.stick = (0.0, 1.0)
         # Its steps too: a reader that the actor discovers late misses the first ones.
-        hand.until(lambda: runs() and abs(hand.place) > 0.25 and any(any(step.action) for step in hand.steps), "the arm to turn")
+        hand.until(
+            lambda: runs() and abs(hand.place) > 0.25 and any(any(step.action) for step in hand.steps), "the arm to turn"
+        )
         assert hand.teleop[-1].active and list(hand.teleop[-1].action) == [0.0, 1.0, 0.0, 0.0]
         hand.stick, episode = (0.0, 0.0), hand.status.episode
         hand.failure = True

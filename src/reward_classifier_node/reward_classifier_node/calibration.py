@@ -64,9 +64,9 @@ def choose_threshold(
 ) -> tuple[float, bool]:
     """The threshold, a probability, with the greatest recall at the target precision, and whether there is one.
 
-    logits (N,), labels (N,) bool. Lies midway between the logits around it. Where the target can be reached only by missing more
-    successes than least_recall allows, or not at all: the one of greatest precision that misses no more. One wrong label among a
-    hundred frames would else ask for a certainty that hardly any success has.
+    logits (N,), labels (N,) bool. Lies midway between the logits around it. Where the target can be reached only by missing
+    more successes than least_recall allows, or not at all: the one of greatest precision that misses no more. One wrong label
+    among a hundred frames would else ask for a certainty that hardly any success has.
     """
     order = np.argsort(-logits, kind="stable")
     ranked, hits = logits[order].astype(float), np.cumsum(labels[order])

@@ -32,8 +32,8 @@ figure{display:inline-block;margin:.3em;font-size:13px}figure img{width:128px;di
 <p>{{ facts.frames }} frames of {{ facts.episodes }} episodes, {{ facts.heldout_episodes }} episodes held out;
 {{ facts.undecided }} frames around a success left out. Held-out frames also chose when to stop, the temperature and the
 threshold, so expect a little less of new episodes.
-{% if not ours.target_reached %}<strong>No threshold reaches the target precision on these frames without missing too many successes: look at the
-worst frames below, a label may be wrong.</strong>
+{% if not ours.target_reached %}<strong>No threshold reaches the target precision on these frames without missing too
+many successes: look at the worst frames below, a label may be wrong.</strong>
 {% endif %}
 {% if not facts.heldout_failures %}<strong>{{ unmeasured }}</strong>
 {% endif %}</p>

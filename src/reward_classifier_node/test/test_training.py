@@ -125,11 +125,12 @@ def test_a_single_high_frame_does_not_raise_the_threshold():
     frames = LabelledFrames(np.zeros((13, 1, 4, 4, 3), np.uint8), labels, np.zeros(13, int))
     rows = np.arange(13)
     decided = ~frames.undecided(1, 1)
-    threshold, reached = _threshold(logits, frames, rows, decided, replace(SETTINGS, target_precision=1.0))
+    settings = replace(SETTINGS, target_precision=1.0, least_recall=0.0)
+    threshold, reached = _threshold(logits, frames, rows, decided, settings)
     assert reached and threshold < expit(1)
-    single, _ = _threshold(logits, frames, rows, decided, replace(SETTINGS, target_precision=1.0, debounce=1))
+    single, _ = _threshold(logits, frames, rows, decided, replace(settings, debounce=1))
     assert single > expit(4), "for single frames it has to lie above the one that misleads"
-    fallen_back, _ = _threshold(logits, frames, rows, decided, replace(SETTINGS, target_precision=1.0, debounce=9))
+    fallen_back, _ = _threshold(logits, frames, rows, decided, replace(settings, debounce=9))
     assert fallen_back == single
 
 
