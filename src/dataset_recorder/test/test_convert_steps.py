@@ -219,6 +219,21 @@ def test_a_conversion_interrupted_in_any_episode_goes_on_and_gives_the_same_data
     assert one == other
 
 
+def test_progress_is_told_by_one_thread_at_a_time(tmp_path):
+    """The demo's display fell over two threads that looked at its terminal at once."""
+    inside, told = [], []
+
+    def frames(count: int) -> None:
+        inside.append(count)
+        time.sleep(0.01)
+        told.append(len(inside))
+        inside.pop()
+
+    bag = bags.write_steps(tmp_path / "bag", flat(episodes((8, 8, 8, 8))))
+    convert([bag], Options(tmp_path / "set", workers=4), Progress(frames=frames))
+    assert len(told) >= 4 and set(told) == {1}
+
+
 def test_an_unfinished_conversion_of_other_bags_is_not_mixed_in(tmp_path, monkeypatch):
     one = bags.write_steps(tmp_path / "one", flat(episodes()))
     other = bags.write_steps(tmp_path / "other", flat(episodes((4, 4))))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from dataset_recorder.convert.bag import Bag, find_bags
@@ -41,7 +42,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Progress:
-    """begin(frames, frames already there), bag(path) before a bag is read, frames(count) as they are encoded."""
+    """begin(frames, frames already there), bag(path) before a bag is read, frames(count) as they are encoded.
+
+    One call at a time, though frames are encoded in several threads.
+    """
 
     begin: Callable[[int, int], None] = lambda total, done: None
     bag: Callable[[Path], None] = lambda path: None
@@ -82,7 +86,13 @@ def convert(paths: Sequence[Path], options: Options, progress: Progress | None =
     task = options.task or (mapping.task if mapping else (told or TaskSpec()).name)
     plan = {"bags": identities, "modes": [int(mode) for mode in options.modes], "mapping": repr(mapping)}
     robot = mapping.robot_type if mapping else options.robot_type
-    writer = DatasetWriter(DatasetSpec(options.root, fps, task, robot, plan), progress.frames)
+    one_at_a_time = Lock()
+
+    def encoded(count: int) -> None:
+        with one_at_a_time:
+            progress.frames(count)
+
+    writer = DatasetWriter(DatasetSpec(options.root, fps, task, robot, plan), encoded)
     pending = [index for index in range(len(episodes)) if not writer.is_finished(index)]
     total, left = sum(item.length for item in episodes), sum(episodes[index].length for index in pending)
     progress.begin(total, total - left)
