@@ -31,9 +31,8 @@ def new_trunk(settings: ClassifierSettings) -> nn.Module:
 def load_trunk(name: str | Path, trust_remote_code: bool = False) -> nn.Module:
     """An image model from a folder or from the Hub. Raises ClassifierError when that fails."""
     from transformers import AutoModel
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # of reading a file that is here already
+    _show_no_progress()
     local = Path(name).is_dir()
     try:
         trunk = AutoModel.from_pretrained(str(name), trust_remote_code=trust_remote_code, local_files_only=local)
@@ -65,7 +64,15 @@ def feature_channels(trunk: nn.Module, image_size: int) -> int:
 
 def save_trunk(trunk: nn.Module, folder: Path) -> None:
     """In transformers' own format, code of a Hub model included, so that it loads without the Hub."""
+    _show_no_progress()
     trunk.save_pretrained(folder)
+
+
+def _show_no_progress() -> None:
+    """Of reading and writing a file on this computer: its lines would tear a display apart."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

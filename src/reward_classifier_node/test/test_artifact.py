@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from classifier_fixtures import SETTINGS, TASK, make_classifier
+from transformers.utils import logging
 
 from reward_classifier_node import artifact
 from reward_classifier_node.artifact import read_artifact, write_artifact
@@ -129,6 +130,14 @@ def test_code_of_a_backbone_runs_only_when_allowed_and_travels_in_the_folder(tmp
     with pytest.raises(ClassifierError, match="trust_remote_code"):
         read_artifact(tmp_path / "a", TASK)
     assert type(read_artifact(tmp_path / "a", TASK, trust_remote_code=True).classifier.encoder).__name__ == "OwnModel"
+
+
+def test_writing_and_reading_say_nothing(tmp_path, capfd):
+    """A bar of transformers, "Writing model shards", tore the demo's display apart."""
+    logging.enable_progress_bar()
+    write_artifact(tmp_path / "a", make_classifier(), TASK, 0.7, {"data_sha256": "12"})
+    read_artifact(tmp_path / "a", TASK)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_settings_name_what_is_wrong(tmp_path):
