@@ -16,6 +16,36 @@ from xml.etree import ElementTree
 
 # The top-level folders that a package installs, beside its own.
 EXTRA_FOLDERS = {"reach_grasp": ("launch", "config")}
+# tf2_msgs is no wheel. This is the one message of it that is needed here; where ROS itself is installed, its package is used.
+LACKING = {
+    "tf2_msgs/package.xml": """<?xml version="1.0"?>
+<package format="3">
+  <name>tf2_msgs</name>
+  <version>0.0.0</version>
+  <description>The message of the topics tf and tf_static.</description>
+  <maintainer email="maintainers@reach-grasp.example">reach-grasp maintainers</maintainer>
+  <license>Apache-2.0</license>
+  <buildtool_depend>ament_cmake</buildtool_depend>
+  <buildtool_depend>rosidl_default_generators</buildtool_depend>
+  <depend>geometry_msgs</depend>
+  <exec_depend>rosidl_default_runtime</exec_depend>
+  <member_of_group>rosidl_interface_packages</member_of_group>
+  <export>
+    <build_type>ament_cmake</build_type>
+  </export>
+</package>
+""",
+    "tf2_msgs/CMakeLists.txt": """cmake_minimum_required(VERSION 3.20)
+project(tf2_msgs)
+find_package(ament_cmake REQUIRED)
+find_package(geometry_msgs REQUIRED)
+find_package(rosidl_default_generators REQUIRED)
+rosidl_generate_interfaces(${PROJECT_NAME} msg/TFMessage.msg DEPENDENCIES geometry_msgs)
+ament_export_dependencies(rosidl_default_runtime)
+ament_package()
+""",
+    "tf2_msgs/msg/TFMessage.msg": "geometry_msgs/TransformStamped[] transforms\n",
+}
 IGNORED = ("__pycache__", ".pytest_cache", ".hypothesis", "test")
 
 
@@ -43,20 +73,35 @@ class Tree(NamedTuple):
         return self.root / f"install{self.suffix}"
 
     @property
+    def generated(self) -> Path:
+        """Where packages lie that ROS has and its wheels lack; colcon looks here only when it is told to."""
+        return self.build / "generated"
+
+    @property
     def python(self) -> Path:
         return self.venv / "bin" / "python"
 
 
-def packages(root: Path) -> dict[str, Path]:
-    """Name and folder of every package under src/."""
+def packages(root: Path, generated: Path | None = None) -> dict[str, Path]:
+    """Name and folder of every package under src/, and under the folder of those that were generated."""
     found = {}
-    for manifest in sorted((root / "src").glob("*/package.xml")):
+    for manifest in sorted([*(root / "src").glob("*/package.xml"), *(generated.glob("*/package.xml") if generated else ())]):
         try:
             name = ElementTree.parse(manifest).findtext("name")
         except ElementTree.ParseError as error:
             raise BuildError(f"{manifest.relative_to(root)} is not valid XML: {error}") from error
         found[(name or manifest.parent.name).strip()] = manifest.parent
     return found
+
+
+def generate(tree: Tree) -> Path:
+    """Write the packages that the wheels lack; the folder that holds them. What is there already is left as it is."""
+    for name, text in LACKING.items():
+        file = tree.generated / name
+        if not file.is_file() or file.read_text() != text:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    return tree.generated
 
 
 def digest(folders: Iterable[Path], seed: str) -> str:
@@ -92,7 +137,7 @@ def _build_locked(tree: Tree, toolchain: str) -> list[str]:
         before: dict[str, str] = json.loads(record.read_text())
     except (OSError, ValueError):
         before = {}
-    found = packages(tree.root)
+    found = packages(tree.root, generate(tree))
     now = {
         name: digest([folder, *(tree.root / extra for extra in EXTRA_FOLDERS.get(name, ()))], toolchain)
         for name, folder in found.items()
@@ -116,7 +161,7 @@ def _colcon(tree: Tree, names: list[str]) -> None:
         f"-DPython3_EXECUTABLE={tree.python}",
         "-DBUILD_TESTING=OFF",
     ]
-    command = [str(tree.python), "-m", "colcon", "--log-base", "log", "build", "--base-paths", "src"]
+    command = [str(tree.python), "-m", "colcon", "--log-base", "log", "build", "--base-paths", "src", str(tree.generated)]
     command += ["--build-base", tree.build.name, "--install-base", tree.install.name]
     command += ["--continue-on-error", *quiet, "--packages-select", *names, "--cmake-args", *cmake]
     done = subprocess.run(command, cwd=tree.root, env=environment(tree), capture_output=True, text=True)

@@ -32,6 +32,7 @@ setup(
     entry_points={
         "console_scripts": [
             "reach-grasp = reach_grasp.command:end",
+            "frames_node = reach_grasp.frames_node:main",
             "overlay_node = reach_grasp.overlay_node:main",
         ]
     },

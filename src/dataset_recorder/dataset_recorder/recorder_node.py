@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import QoSMessageLostInfo, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from std_srvs.srv import Trigger
@@ -131,9 +132,11 @@ class RecorderNode(LifecycleNodeMixin, BaseNode[RecorderParameters]):
                 tells = topic in self._required and has_header(kind) and not ends
                 call = self._on_required if tells else self._on_message
                 call = self._on_step if follows else self._on_result if ends else call
-                lost = None if call == self._on_step else self._on_lost  # a lost step comes again
+                profile = widest(found)
+                by_agreement = profile.reliability is ReliabilityPolicy.BEST_EFFORT
+                lost = None if call == self._on_step or by_agreement else self._on_lost  # a lost step comes again
                 self._taken[topic] = self.create_subscription(
-                    message_class(kind), topic, partial(call, self.resolve_topic_name(topic)), widest(found), raw=True,
+                    message_class(kind), topic, partial(call, self.resolve_topic_name(topic)), profile, raw=True,
                     event_callbacks=SubscriptionEventCallbacks(message_lost=lost),
                 )  # fmt: skip
                 self._types[topic] = kind

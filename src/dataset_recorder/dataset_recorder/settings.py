@@ -18,7 +18,7 @@ class RecorderParameters:
         (
             "joint_states", "joint_command", "wrist/image_raw", "wrist/camera_info", "front/image_raw", "front/camera_info",
             "teleop", "steps", "reward", "truth", "episode/status", "episode/event", "episode/result",
-            "leader/joint_states", "tf", "tf_static", "/diagnostics",
+            "leader/joint_states", "clock", "tf", "tf_static", "robot_description", "/diagnostics",
         ),
         "Topics to record, those of them that somebody publishes when an episode begins.",
     )  # fmt: skip

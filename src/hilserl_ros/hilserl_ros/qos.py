@@ -44,3 +44,5 @@ CLOCK = newest(1)
 CUBE_POSE = reliable(10)
 DIAGNOSTICS = reliable(10)
 OVERLAY = reliable(1)
+TF = reliable(100)
+"""As tf2's own broadcaster publishes."""

@@ -13,7 +13,7 @@ from ament_index_python.packages import get_package_share_directory
 from reach_grasp.demonstrations import imported
 from reach_grasp.errors import CommandError
 from reach_grasp.roles import EXTERNAL, NONE, Roles, check_demonstrator, check_ready, roles_of
-from reach_grasp.specs import NodeSpec
+from reach_grasp.specs import NodeSpec, installed
 from reach_grasp.task_files import parameter_in, task_of, user_files
 from so101_description import urdf_path
 
@@ -156,19 +156,23 @@ class Builder:
     def viewer(self) -> list[NodeSpec]:
         """What shows the arm, where it is asked for."""
         shown, namespace = self.values["use_rviz"], self.values["namespace"]
-        if not shown:
-            return []
-        description = {"robot_description": urdf_path().read_text()}
         layout = str(Path(get_package_share_directory("so101_description")) / "rviz" / "so101.rviz")
-        publisher = "robot_state_publisher"
         # In the namespace, because two arms in one domain have frames of the same names.
         remappings = (("/tf", "tf"), ("/tf_static", "tf_static"), *self.clock, *self._states)
         shared = {"namespace": namespace, "remappings": remappings, "optional": True}
-        return [
-            NodeSpec(publisher, publisher, publisher, parameters=description | self.time, **shared),
-            self.node("reach_grasp", "overlay", optional=True),
-            NodeSpec("rviz2", "rviz2", "rviz2", parameters=self.time, arguments=("-d", layout), **shared),
-        ]
+        rviz = NodeSpec("rviz2", "rviz2", "rviz2", parameters=self.time, arguments=("-d", layout), condition=shown, **shared)
+        marked = shown if self.values["overlay"] is None else self.values["overlay"]
+        overlay = self.node("reach_grasp", "overlay", optional=True, condition=marked)
+        return [self._frames(shared), overlay, rviz]
+
+    def _frames(self, shared: Mapping[str, Any]) -> NodeSpec:
+        """What publishes tf, tf_static and robot_description: ROS's own node where it is installed."""
+        publisher = "robot_state_publisher"
+        wanted = self.values["frames"]
+        ours = self.node("reach_grasp", "frames", optional=True, condition=wanted)
+        description = {"robot_description": urdf_path().read_text()}
+        theirs = NodeSpec(publisher, publisher, publisher, parameters=description | self.time, condition=wanted, **shared)
+        return theirs if installed(theirs) else ours
 
     def learner(self) -> NodeSpec:
         parameters = {"folder": folder_of(self.values["run"]), "training.seed": self.values["seed"]}

@@ -26,6 +26,7 @@ from hilserl_core.training import TrainingConfig
 from hilserl_learner.settings import LearnerParameters
 from hilserl_ros.parameters import Entry, entries
 from hilserl_ros.transport import use_udp
+from reach_grasp.frames_node import FramesParameters
 from reach_grasp.overlay_node import OverlayParameters
 from reach_grasp.process import background
 from reach_grasp.task_files import task_of
@@ -46,7 +47,7 @@ from so101_sim.sim_node import SimParameters
 from so101_sim.station.hand import HandConfig
 from so101_sim.twin_node import TwinParameters
 
-NODES = ("sim", "operator", "reward_classifier", "recorder", "actor", "learner")
+NODES = ("sim", "operator", "frames", "reward_classifier", "recorder", "actor", "learner")
 TABLES: tuple[tuple[str, str, type], ...] = (
     ("Every node: the task", "task.", TaskSpec),
     ("Actor and learner: the network", "policy.", PolicySpec),
@@ -73,7 +74,8 @@ TABLES: tuple[tuple[str, str, type], ...] = (
     ("gamepad: a gamepad or keyboard", "", GamepadParameters),
     ("gamepad: what its controls mean", "mapping.", Mapping),
     ("camera: a real camera", "", CameraParameters),
-    ("overlay: reward and trail in rviz", "", OverlayParameters),
+    ("frames: tf and robot_description", "", FramesParameters),
+    ("overlay: reward and trail as markers", "", OverlayParameters),
 )
 TEXTS = {
     "/clock": "Simulated time; of a system in a namespace `<namespace>/clock`.",
@@ -98,6 +100,9 @@ TEXTS = {
     "teleop/operator": "What this source wants, in the policy's action space; others: console, keyboard, gamepad, leader.",
     "wrist/camera_info": "Pinhole model of the wrist camera.",
     "wrist/image_raw": "The camera the policy sees.",
+    "robot_description": "The arm as a URDF, by the node frames or robot_state_publisher.",
+    "tf": "Where each link of the arm is, while somebody listens.",
+    "tf_static": "Frames of the arm that do not move.",
     "/diagnostics": "What nodes of every namespace report: recorder (messages dropped), classifier (rate, latency), devices.",
     "leader/joint_states": "The leader arm's joints.",
     "learner/save_checkpoint": "Write a checkpoint now.",
@@ -164,7 +169,8 @@ def _all_recorded(node: Node) -> bool:
     taken = {topic.removeprefix("/") for topic, _ in node.get_subscriber_names_and_types_by_node("recorder", "/")}
     judged = node.get_publisher_names_and_types_by_node("reward_classifier", "/")
     found = all(topic.removeprefix("/") in taken or not node.count_publishers(topic) for topic in RecorderParameters().topics)
-    return found and "/reward/image" in dict(judged)
+    moved = node.get_subscriber_names_and_types_by_node("frames", "/")  # begins when the recorder listens
+    return found and "/reward/image" in dict(judged) and "/joint_states" in dict(moved)
 
 
 def _topics(node: Node) -> list[list[str]]:

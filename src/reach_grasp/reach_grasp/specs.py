@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
 from reach_grasp.errors import CommandError
 from reach_grasp.values import ValueRefused, number, one_of, true_or_false
 
@@ -33,6 +35,14 @@ class NodeSpec:
     log_level: str = "info"
     arguments: tuple[str, ...] = ()  # of the program itself
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def installed(spec: NodeSpec) -> bool:
+    """Whether the node's program is on this computer."""
+    try:
+        return (Path(get_package_prefix(spec.package)) / "lib" / spec.package / spec.executable).is_file()
+    except PackageNotFoundError:
+        return False
 
 
 @dataclass(frozen=True)

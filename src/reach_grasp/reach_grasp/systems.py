@@ -9,14 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-
 from hilserl_ros.transport import small_datagrams
 from reach_grasp.builder import CONTROLLERS, Builder, folder_of
 from reach_grasp.errors import CommandError
 from reach_grasp.roles import EXTERNAL, JUDGES, KEYS, NONE, SOURCES, check_demonstrator
-from reach_grasp.specs import Argument, NodeSpec, System
-from reach_grasp.values import SEEDS, auto_or, namespace, number, topic, writable_file, writable_folder
+from reach_grasp.specs import Argument, NodeSpec, System, installed
+from reach_grasp.values import SEEDS, auto_or, namespace, number, topic, true_or_false, writable_file, writable_folder
 
 RESPAWN_DELAY_S = 2.0
 
@@ -26,12 +24,22 @@ SEED = Argument("seed", "0", "Determines worlds, the simulated person, networks 
 CONFIG = Argument(
     "config", "", "A ROS parameter file whose values count above the installed ones. Of several, A:B, the last counts most."
 )
-USE_RVIZ = Argument("use_rviz", "false", "Also start rviz2, robot_state_publisher, and the overlay of reward and trail.", bool)
+USE_RVIZ = Argument("use_rviz", "false", "Also start rviz2, with a layout for this arm.", bool)
+FRAMES = Argument(
+    "frames",
+    "true",
+    "Publish tf, tf_static and robot_description: by robot_state_publisher where that is installed, else by a node of ours.",
+    bool,
+)
+OVERLAY = Argument(
+    "overlay", "auto", "Publish reward and the gripper's trail as markers. auto: with use_rviz.", check=auto_or(true_or_false)
+)
 LOG_LEVEL = Argument("log_level", "info", "Least severe messages the nodes log.", str, ("debug", "info", "warn", "error"))
 NAMESPACE = Argument(
     "namespace", "", "Namespace of all nodes and topics, for several systems in one ROS domain.", check=namespace
 )
-COMMON = (SIM, SEED, CONFIG, USE_RVIZ, LOG_LEVEL, NAMESPACE)
+VIEWER = (USE_RVIZ, FRAMES, OVERLAY)
+COMMON = (SIM, SEED, CONFIG, *VIEWER, LOG_LEVEL, NAMESPACE)
 _EXTERNAL = "external: somebody else's driver moves the real arm, such as ros2_control."
 DRIVER = Argument(
     "driver",
@@ -246,6 +254,8 @@ SYSTEMS: dict[str, System] = {
                 Argument("sim", "true", "Whether the bag was recorded in simulation.", bool),
                 CONFIG,
                 USE_RVIZ,
+                replace(FRAMES, default="false", text="As elsewhere, for a bag that was recorded without tf."),
+                OVERLAY,
                 LOG_LEVEL,
                 NAMESPACE,
                 BAG,
@@ -262,7 +272,7 @@ SYSTEMS: dict[str, System] = {
             (
                 SIM,
                 CONFIG,
-                USE_RVIZ,
+                *VIEWER,
                 LOG_LEVEL,
                 NAMESPACE,
                 replace(DRIVER, choices=(NONE, EXTERNAL), text=f"{_EXTERNAL} none: not so."),
@@ -278,7 +288,7 @@ SYSTEMS: dict[str, System] = {
             "Only the arm, simulated in real time, for trying out its topics.",
             (
                 CONFIG,
-                USE_RVIZ,
+                *VIEWER,
                 LOG_LEVEL,
                 NAMESPACE,
                 replace(PACE, default="1.0", text="Pace of the simulation: 1.0 is real time.", check=_STEADY),
@@ -306,13 +316,6 @@ def nodes_of(system: str, given: Mapping[str, str]) -> list[NodeSpec]:
 
 
 def _require_packages(specs: Iterable[NodeSpec]) -> None:
-    missing = [spec for spec in specs if not _installed(spec)]
+    missing = [spec for spec in specs if not installed(spec)]
     if packages := sorted({spec.package for spec in missing}):
         raise CommandError(f"packages {', '.join(packages)} are not installed here; install them or leave out what needs them")
-
-
-def _installed(spec: NodeSpec) -> bool:
-    try:
-        return (Path(get_package_prefix(spec.package)) / "lib" / spec.package / spec.executable).is_file()
-    except PackageNotFoundError:
-        return False

@@ -17,6 +17,7 @@ from hilserl_core.task import TaskSpec
 from hilserl_learner.learner_node import TABLES as LEARNER_TABLES
 from hilserl_learner.settings import LearnerParameters
 from hilserl_ros.parameters import build, entries
+from reach_grasp.frames_node import FramesParameters
 from reach_grasp.overlay_node import OverlayParameters
 from reach_grasp.systems import nodes_of
 from reward_classifier_node.node_settings import ClassifierNodeParameters
@@ -43,6 +44,7 @@ NODES: dict[str, dict[str, type]] = {
     "player": {"": PlayerParameters},
     "recorder": {"": RecorderParameters},
     "reward_classifier": {"": ClassifierNodeParameters},
+    "frames": {"": FramesParameters},
     "overlay": {"": OverlayParameters},
 }
 

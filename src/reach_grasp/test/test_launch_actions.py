@@ -59,8 +59,8 @@ def test_every_argument_is_declared_with_its_description(launch):
 
 def test_nodes_get_what_the_system_says(launch):
     actions = started("train", namespace="left", seed="7", log_level="warn")
-    assert [action.kwargs["name"] for action in actions] == ["sim", "operator", "actor", "learner"]
-    actor = actions[2].kwargs
+    assert [action.kwargs["name"] for action in actions] == ["sim", "operator", "frames", "actor", "learner"]
+    actor = actions[3].kwargs
     assert (actor["package"], actor["executable"], actor["namespace"]) == ("hilserl_actor", "actor_node", "left")
     assert actor["arguments"] == ["--ros-args", "--log-level", "warn"]
     assert [Path(file).name for file in actor["parameters"][:-1]] == ["task.yaml", "policy.yaml", "sim.yaml", "train.yaml"]

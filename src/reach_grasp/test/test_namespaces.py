@@ -38,7 +38,8 @@ def simulation(namespace: str, folder: Path) -> NodeSpec:
     """The node of the system `sim`, with small cameras."""
     file = folder / "small.yaml"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"task": {"camera_sizes": [64, 64], "crops": [0, 0, 64, 64]}}}}))
-    (spec,) = nodes_of("sim", {"namespace": namespace, "real_time_factor": PACES[namespace], "config": str(file)})
+    given = {"namespace": namespace, "real_time_factor": PACES[namespace], "config": str(file), "frames": "false"}
+    (spec,) = nodes_of("sim", given)
     return spec
 
 
@@ -86,7 +87,8 @@ def test_two_simulations_in_one_domain_have_each_a_clock_of_their_own(rig, tmp_p
 
 @pytest.mark.parametrize("system", ["train", "sim"])
 def test_every_node_of_a_simulation_takes_the_time_of_its_namespace(system, tmp_path, monkeypatch):
-    monkeypatch.setattr("reach_grasp.systems._installed", lambda spec: True)  # rviz and robot_state_publisher
+    for module in ("builder", "systems"):
+        monkeypatch.setattr(f"reach_grasp.{module}.installed", lambda spec: True)  # rviz and robot_state_publisher
     for spec in nodes_of(system, {"namespace": "left", "use_rviz": "true"}):
         assert dict(spec.remappings)["/clock"] == "clock", spec.name
 

@@ -27,21 +27,21 @@ def names(system: str, **given: str) -> list[str]:
 
 
 def test_the_nodes_of_every_system(tmp_path):
-    assert names("train") == ["sim", "operator", "actor", "learner"]
-    assert names("robot") == ["sim", "operator", "actor"]
-    assert names("train", record="true") == ["sim", "operator", "recorder", "actor", "learner"]
-    assert names("train", classifier=str(tmp_path)) == ["sim", "operator", "reward_classifier", "actor", "learner"]
-    assert names("record") == ["sim", "operator", "recorder", "actor"]
+    assert names("train") == ["sim", "operator", "frames", "actor", "learner"]
+    assert names("robot") == ["sim", "operator", "frames", "actor"]
+    assert names("train", record="true") == ["sim", "operator", "frames", "recorder", "actor", "learner"]
+    assert names("train", classifier=str(tmp_path)) == ["sim", "operator", "frames", "reward_classifier", "actor", "learner"]
+    assert names("record") == ["sim", "operator", "frames", "recorder", "actor"]
     assert names("learner") == ["learner"]
-    assert names("sim") == ["sim"]
-    assert names("teleop") == ["sim", "leader"]
+    assert names("sim") == ["sim", "frames"]
+    assert names("teleop") == ["sim", "leader", "frames"]
     assert names("replay", bag="bags", classifier=str(tmp_path)) == ["player", "reward_classifier"]
-    assert names("eval", checkpoint=str(tmp_path)) == ["sim", "actor"]
+    assert names("eval", checkpoint=str(tmp_path)) == ["sim", "frames", "actor"]
 
 
 def test_a_simulated_arm_with_the_real_ones_driver(tmp_path):
     specs = {spec.name: spec for spec in nodes_of("train", {"driver": "bus", "run": str(tmp_path)})}
-    assert list(specs) == ["sim", "operator", "follower", "actor", "learner"]
+    assert list(specs) == ["sim", "operator", "follower", "frames", "actor", "learner"]
     assert specs["sim"].parameters["bus_port"] == specs["follower"].parameters["port"] == str(tmp_path / "arm")
     assert Path(specs["follower"].parameters["calibration"]).is_file()
     assert "bus.yaml" in [file.name for file in specs["actor"].parameter_files]
@@ -50,15 +50,15 @@ def test_a_simulated_arm_with_the_real_ones_driver(tmp_path):
 
 def test_the_real_station_has_a_camera_node_for_each_camera_of_the_task(tmp_path):
     found = names("train", sim="false", events="keyboard")
-    assert found == ["follower", "wrist_camera", "leader", "keyboard", "actor", "learner"]
+    assert found == ["follower", "wrist_camera", "leader", "keyboard", "frames", "actor", "learner"]
     given = {"sim": "false", "checkpoint": str(tmp_path), "events": "keyboard"}
-    assert names("eval", **given) == ["follower", "wrist_camera", "keyboard", "actor"]
+    assert names("eval", **given) == ["follower", "wrist_camera", "keyboard", "frames", "actor"]
     own = tmp_path / "own.yaml"
     values = {"cameras": ["wrist", "side"], "camera_sizes": [640, 480, 640, 480], "crops": [0, 80, 480, 480] * 2}
     values["rotations_deg"] = [0, 0]
     own.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"task": values}}}))
     specs = {spec.name: spec for spec in nodes_of("robot", {"sim": "false", "config": str(own), "events": "gamepad"})}
-    assert list(specs) == ["follower", "wrist_camera", "side_camera", "leader", "gamepad", "actor"]
+    assert list(specs) == ["follower", "wrist_camera", "side_camera", "leader", "gamepad", "frames", "actor"]
     assert specs["side_camera"].executable == "camera_node" and specs["side_camera"].parameters["camera"] == "side"
     assert specs["side_camera"].parameters["use_sim_time"] is False
 
@@ -109,11 +109,11 @@ def test_a_person_may_drive_a_real_arm_with_a_leader_a_gamepad_or_a_keyboard(cho
     specs = {
         spec.name: spec for spec in nodes_of("record", {"sim": "false", "teleop": chosen, "events": (keys or ["none"])[0]})
     }
-    assert list(specs) == ["follower", "wrist_camera", chosen, *keys, "recorder", "actor"]
+    assert list(specs) == ["follower", "wrist_camera", chosen, *keys, "frames", "recorder", "actor"]
     assert not {"mode", "lockstep"} & set(specs[chosen].parameters), "for an actor, by the wall clock"
     assert specs["actor"].parameters["teleop_sources"] == [chosen]
     specs = {spec.name: spec for spec in nodes_of("teleop", {"sim": "false", "teleop": chosen})}
-    assert list(specs) == ["follower", chosen], "and without one"
+    assert list(specs) == ["follower", chosen, "frames"], "and without one"
     assert specs[chosen].parameters["mode"] == ("mirror" if leader else "drive")
     assert specs[chosen].executable == ("leader_node" if leader else "gamepad_node")
     files = [file.name for file in specs[chosen].parameter_files]
@@ -156,11 +156,12 @@ def test_keys_beside_who_drives_count_in_simulation_too(tmp_path):
 
 def test_beside_a_leader_a_keyboard_says_what_an_episode_was():
     specs = {spec.name: spec for spec in nodes_of("record", {"sim": "false", "events": "keyboard"})}
-    assert list(specs) == ["follower", "wrist_camera", "leader", "keyboard", "recorder", "actor"]
+    assert list(specs) == ["follower", "wrist_camera", "leader", "keyboard", "frames", "recorder", "actor"]
     assert specs["keyboard"].executable == "gamepad_node" and specs["keyboard"].parameters["mode"] == "events"
     assert specs["actor"].parameters["judge"] == "person" and specs["actor"].parameters["teleop_sources"] == ["leader"]
     assert "keyboard.yaml" in [file.name for file in specs["keyboard"].parameter_files]
-    assert names("robot", sim="false", teleop="gamepad", events="gamepad") == ["follower", "wrist_camera", "gamepad", "actor"]
+    found = names("robot", sim="false", teleop="gamepad", events="gamepad")
+    assert found == ["follower", "wrist_camera", "gamepad", "frames", "actor"]
 
 
 def test_who_judges(tmp_path):
@@ -196,8 +197,8 @@ def test_the_scripted_person_judges_where_no_other_person_does(tmp_path):
 def test_an_evaluation_starts_the_classifier_that_judges(tmp_path):
     """Before, at a real arm, an evaluation started neither classifier nor keys, and every episode was a failure."""
     given = {"checkpoint": str(tmp_path), "classifier": str(tmp_path), "events": "gamepad", "sim": "false"}
-    assert names("eval", **given) == ["follower", "wrist_camera", "gamepad", "reward_classifier", "actor"]
-    assert names("eval", **given | {"sim": "true", "events": "none"}) == ["sim", "reward_classifier", "actor"]
+    assert names("eval", **given) == ["follower", "wrist_camera", "gamepad", "frames", "reward_classifier", "actor"]
+    assert names("eval", **given | {"sim": "true", "events": "none"}) == ["sim", "frames", "reward_classifier", "actor"]
 
 
 STATION = {"sim": "false"}
@@ -332,7 +333,7 @@ def test_a_missing_checkpoint_is_one_sentence():
 
 
 def test_rviz_that_is_not_installed_is_one_sentence():
-    with pytest.raises(CommandError, match="packages robot_state_publisher, rviz2 are not installed"):
+    with pytest.raises(CommandError, match="packages rviz2 are not installed"):
         nodes_of("train", {"use_rviz": "true"})
 
 
