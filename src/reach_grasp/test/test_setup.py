@@ -178,6 +178,7 @@ def test_only_changed_packages_are_built(build, monkeypatch, tmp_path):
             (tree.install / name).mkdir(parents=True, exist_ok=True)
 
     monkeypatch.setattr(build, "_colcon", colcon)
+    monkeypatch.setattr(build, "LACKING", {})
     for name in ("one", "two"):
         folder = tmp_path / "src" / name
         (folder / "test").mkdir(parents=True)
@@ -191,6 +192,18 @@ def test_only_changed_packages_are_built(build, monkeypatch, tmp_path):
     assert build.build(build.Tree(tmp_path, "jazzy"), "tools") == []
     assert not (tmp_path / "install" / "one").exists()
     assert build.build(build.Tree(tmp_path, "jazzy"), "other tools") == ["two"]
+
+
+def test_what_the_wheels_lack_is_generated_where_colcon_does_not_look(build, tmp_path):
+    """A tf2_msgs under src/ would stand in the way of the true one where ROS is installed."""
+    tree = build.Tree(tmp_path, "jazzy")
+    found = build.packages(tree.root, build.generate(tree))
+    assert found == {"tf2_msgs": tree.build / "generated" / "tf2_msgs"}
+    times = {file: file.stat().st_mtime_ns for file in tree.generated.rglob("*") if file.is_file()}
+    build.generate(tree)
+    assert len(times) == 3 and all(file.stat().st_mtime_ns == time for file, time in times.items())
+    assert "tf2_msgs" not in build.packages(ROOT)
+    assert (ROOT / "build" / "COLCON_IGNORE").is_file()
 
 
 def test_a_failed_build_is_tried_again(build, monkeypatch, tmp_path):
