@@ -11,13 +11,15 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import build
 from build import Tree
 
-DISK_GB = 8.0
+DISK_GB, DISK_WITHOUT_CUDA_GB = 8.0, 4.5
+TORCH_BACKEND = "UV_TORCH_BACKEND"  # uv's own: the PyTorch to install, cpu for one without CUDA's libraries
 GL_PACKAGES = {"egl": "libegl1 libgl1-mesa-dri libopengl0", "osmesa": "libosmesa6"}
 # Renders one frame as the simulator will and fails where no context can be made.
 GL_PROBE = """
@@ -60,9 +62,15 @@ def check_disk(root: Path, needed_gb: float = DISK_GB) -> None:
         )
 
 
+def torch_backend(tree: Tree) -> str:
+    """The PyTorch that is asked for, or else the one that was; empty for the package index's own."""
+    remembered = tree.venv / ".torch"
+    return os.environ.get(TORCH_BACKEND) or (remembered.read_text() if remembered.is_file() else "")
+
+
 def stamp_of(tree: Tree) -> str:
     """What the environment was installed from."""
-    total = hashlib.sha256(f"{sys.version_info[:2]} {tree.root} {tree.ros}".encode())
+    total = hashlib.sha256(f"{sys.version_info[:2]} {tree.root} {tree.ros} {torch_backend(tree)}".encode())
     for name in ("requirements", f"requirements-{tree.ros}", f"constraints-{tree.ros}"):
         total.update((tree.root / f"{name}.txt").read_bytes())
     return total.hexdigest()
@@ -91,17 +99,21 @@ def install(tree: Tree) -> bool:
     if stamp_file.is_file() and stamp_file.read_text() == stamp:
         return False
     check_compiler()
-    check_disk(tree.root)
+    backend = torch_backend(tree)
+    check_disk(tree.root, DISK_WITHOUT_CUDA_GB if backend == "cpu" else DISK_GB)
     print(f"setup: installing the pinned packages into {venv.name}", flush=True)
-    ros_file = venv / ".ros"
+    ros_file, torch_file = venv / ".ros", venv / ".torch"
     # The default may have changed. The wheels of two distributions have one name and other files: none may be left behind.
     other = venv.exists() and (ros_file.read_text() if ros_file.is_file() else "kilted") != tree.ros
     if other:
         shutil.rmtree(tree.build, ignore_errors=True)
         shutil.rmtree(tree.install, ignore_errors=True)
-    if other or not tree.python.exists():
+    # Another PyTorch has other libraries beside it, of which nothing would remove the old ones.
+    another = venv.exists() and (torch_file.read_text() if torch_file.is_file() else "") != backend
+    if other or another or not tree.python.exists():
         _run([sys.executable, "-m", "venv", "--clear", str(venv)], f"the environment {venv.name} could not be made")
     ros_file.write_text(tree.ros)
+    torch_file.write_text(backend)
     # A package manager that is there already saves the slow first step.
     uv = shutil.which("uv", path=str(venv / "bin")) or shutil.which("uv")
     if uv is None:
@@ -115,15 +127,16 @@ def install(tree: Tree) -> bool:
     _run(
         [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(tree.python), *requirements],
         "the pinned packages could not be installed",
+        {TORCH_BACKEND: backend} if backend else {},
     )
     stamp_file.write_text(stamp)
     return True
 
 
-def _run(command: list[str], failure: str) -> None:
+def _run(command: list[str], failure: str, variables: Mapping[str, str] | None = None) -> None:
     done = subprocess.run(
         command,
-        env={**os.environ, "PYTHONNOUSERSITE": "1"},
+        env={**os.environ, "PYTHONNOUSERSITE": "1", **(variables or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -297,14 +297,45 @@ def test_an_environment_of_another_distribution_is_made_anew(workspace, checkout
     if before:
         (tree.venv / ".ros").write_text(before)
     monkeypatch.setattr(workspace, "check_compiler", lambda: None)
-    monkeypatch.setattr(workspace, "check_disk", lambda root: None)
-    monkeypatch.setattr(workspace, "_run", lambda command, failure: ran.append(command))
+    monkeypatch.setattr(workspace, "check_disk", lambda root, needed_gb: None)
+    monkeypatch.setattr(workspace, "_run", lambda command, failure, variables=None: ran.append(command))
+    monkeypatch.delenv("UV_TORCH_BACKEND", raising=False)
     assert workspace.install(tree)
     assert not workspace.install(tree), "what is up to date is left alone"
     assert ([sys.executable, "-m", "venv", "--clear", str(tree.venv)] in ran) is anew
     assert (tree.build.exists(), tree.install.exists()) == (not anew, not anew)
     assert (tree.venv / ".ros").read_text() == "jazzy"
     assert f"{checkout}/constraints-jazzy.txt" in ran[-1]
+
+
+def test_a_pytorch_without_cuda_is_installed_when_asked_for_and_stays_until_another_is(workspace, checkout, monkeypatch):
+    tree, ran, needed = workspace.Tree(checkout, "jazzy"), [], []
+    monkeypatch.setattr(workspace, "check_compiler", lambda: None)
+    monkeypatch.setattr(workspace, "check_disk", lambda root, needed_gb: needed.append(needed_gb))
+    monkeypatch.setattr(workspace, "_run", lambda command, failure, variables=None: ran.append((command, variables)))
+
+    def install(asked: str | None) -> tuple[bool, bool, dict[str, str] | None]:
+        """Whether anything is done, whether the environment is made anew, and the variables that uv gets."""
+        ran.clear()
+        monkeypatch.delenv("UV_TORCH_BACKEND", raising=False)
+        if asked is not None:
+            monkeypatch.setenv("UV_TORCH_BACKEND", asked)
+        done = workspace.install(tree)
+        if done:
+            (tree.venv / "bin").mkdir(exist_ok=True)
+            tree.python.touch()
+        return done, any("--clear" in command for command, _ in ran), ran[-1][1] if ran else None
+
+    tree.venv.mkdir()
+    assert install(None) == (True, True, {})
+    assert install("cpu") == (True, True, {"UV_TORCH_BACKEND": "cpu"})
+    assert needed == [workspace.DISK_GB, workspace.DISK_WITHOUT_CUDA_GB]
+    assert install("cpu") == install(None) == (False, False, None), "it stays"
+    assert install("cu128") == (True, True, {"UV_TORCH_BACKEND": "cu128"})
+
+
+def test_the_page_of_licences_is_that_of_this_environment():
+    assert load("licences").page() == (ROOT / "docs" / "licences.md").read_text(), "run: python scripts/licences.py"
 
 
 def test_the_environment_leaves_another_ros_behind():
