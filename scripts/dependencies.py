@@ -17,7 +17,8 @@ ROS = frozenset(
     {
         "ament_cmake", "ament_index_python", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "launch", "launch_ros",
         "lifecycle_msgs", "rcl_interfaces", "rclpy", "robot_state_publisher", "rosgraph_msgs", "rosidl_default_generators",
-        "rosidl_default_runtime", "rviz2", "sensor_msgs", "std_msgs", "std_srvs", "tf2_msgs", "trajectory_msgs", "visualization_msgs",
+        "rosidl_default_runtime", "rviz2", "sensor_msgs", "std_msgs", "std_srvs", "tf2_msgs", "trajectory_msgs",
+        "visualization_msgs",
     }
 )  # fmt: skip
 """Packages of ROS 2 that are used here. A module of this name comes from them."""

@@ -19,9 +19,10 @@ NOTES = {
 """What the metadata of a package do not say."""
 HEAD = """# Licences of what set-up installs
 
-This project is under Apache-2.0 ([LICENSE](../LICENSE)). It contains nothing of others; `make` installs the packages below from PyPI. The
-licence is the one that each package states in its own metadata, which nobody here has checked. Packages of ROS 2 (`ros-*`) are left out:
-most of their wheels state none ([where ROS 2 comes from](ros.md#the-wheels)); upstream they are under Apache-2.0 or BSD licences.
+This project is under Apache-2.0 ([LICENSE](../LICENSE)). It contains nothing of others; `make` installs the packages below
+from PyPI. The licence is the one that each package states in its own metadata, which nobody here has checked. Packages of
+ROS 2 (`ros-*`) are left out: most of their wheels state none ([where ROS 2 comes from](ros.md#the-wheels)); upstream they are
+under Apache-2.0 or BSD licences.
 CUDA's libraries (`nvidia-*`) are NVIDIA's own; `UV_TORCH_BACKEND=cpu make setup` installs none of them.
 
 Who passes on an image or an environment made of these passes on their licences too. Look at the LGPL and GPL ones first.

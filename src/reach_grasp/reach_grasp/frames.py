@@ -15,7 +15,7 @@ _FIXED, _TURNING = "fixed", ("revolute", "continuous")
 
 
 class _Joint(NamedTuple):
-    """A joint of a URDF. place: (3,) m and turn: of the child's frame in the parent's at position 0. axis: (3,), of length 1."""
+    """A joint of a URDF. place: (3,) m and turn: of the child's frame in the parent's at position 0. axis: (3,), length 1."""
 
     name: str
     kind: str

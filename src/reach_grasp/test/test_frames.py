@@ -120,10 +120,7 @@ def test_robot_state_publisher_does_it_where_it_is_installed(prefix):
 
 def test_each_thing_to_look_at_has_an_argument_of_its_own(prefix):
     prefix.add("rviz2", "rviz2", "")
-    found = {
-        (rviz, frames, overlay): [spec.name for spec in nodes_of("sim", {"use_rviz": rviz, "frames": frames, "overlay": overlay})]
-        for rviz in ("true", "false") for frames in ("true", "false") for overlay in ("auto", "true", "false")
-    }  # fmt: skip
-    for (rviz, frames, overlay), names in found.items():
+    for rviz, frames, overlay in itertools.product(("true", "false"), ("true", "false"), ("auto", "true", "false")):
+        names = [spec.name for spec in nodes_of("sim", {"use_rviz": rviz, "frames": frames, "overlay": overlay})]
         marked = rviz == "true" if overlay == "auto" else overlay == "true"
         assert names == ["sim", *["frames"] * (frames == "true"), *["overlay"] * marked, *["rviz2"] * (rviz == "true")]
