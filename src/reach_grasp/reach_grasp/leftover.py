@@ -11,14 +11,21 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
-_KEPT: list[object] = []
+_KEPT: list[Callable[[], None]] = []
 
 
-def keep(*things: object) -> None:
-    """Hold these as long as the process lives: Python would take them apart when nothing refers to them any more."""
-    _KEPT.extend(things)
+def keep(close: Callable[[], None]) -> None:
+    """Hold what a function would take apart: without this Python would, when nothing refers to it any more."""
+    _KEPT.append(close)
+
+
+def take_apart() -> None:
+    """For tests, whose process goes on: call what was kept."""
+    while _KEPT:
+        _KEPT.pop()()
 
 
 def end(code: int) -> NoReturn:

@@ -52,12 +52,14 @@ class Visitor:
 
     def leave_open(self) -> None:
         """Take nothing apart at the end, because other nodes are leaving: see leftover.py."""
-        leftover.keep(self.node, self._executor, self._context)
+        leftover.keep(self._take_apart)
         self._kept = True
 
     def __exit__(self, *_: object) -> None:
-        if self._kept:
-            return
+        if not self._kept:
+            self._take_apart()
+
+    def _take_apart(self) -> None:
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)

@@ -6,12 +6,21 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from reach_grasp import leftover
+
 sys.path.insert(0, str(Path(__file__).parent))  # tests import `lossy_link` by name
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_over() -> Iterator[None]:
+    """Nodes that a command keeps to the end of its process: in the next tests they would be discovered too."""
+    yield
+    leftover.take_apart()
 
 
 class FakePrefix:

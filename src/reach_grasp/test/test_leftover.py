@@ -17,12 +17,15 @@ import atexit
 from reach_grasp import leftover
 
 class Node:
+    def close(self):
+        print("closed")
+
     def __del__(self):
         print("taken apart")
 
 node = Node()
 if {kept}:
-    leftover.keep(node)
+    leftover.keep(node.close)
 atexit.register(print, "the end of Python")
 print("result")
 leftover.end(3)

@@ -110,7 +110,12 @@ class Monitor:
         """Listen no more. The system has been told to end by now: see leftover.py."""
         self._over.set()
         self._thread.join(timeout=5.0)
-        leftover.keep(self._node, self._executor, self._context)
+        leftover.keep(self._take_apart)
+
+    def _take_apart(self) -> None:
+        self._executor.shutdown(timeout_sec=2.0)
+        self._node.destroy_node()
+        self._context.try_shutdown()
 
     def finished(self) -> list[Episode]:
         """The episodes that ended since the last call."""
