@@ -50,6 +50,7 @@ REACH_GRASP = {
     "av": "python3-av-pip",
     "backports.zstd": "python3-backports-zstd-pip",
     "draccus": "python3-draccus-pip",
+    "foxglove": "python3-foxglove-sdk-pip",
     "honcho": "python3-honcho-pip",
     "lerobot": "python3-lerobot-pip",
     "mcap": "python3-mcap-pip",
@@ -58,6 +59,7 @@ REACH_GRASP = {
     "pyarrow": "python3-pyarrow-pip",
     "safetensors": "python3-safetensors-pip",
     "scservo_sdk": "python3-feetech-servo-sdk-pip",
+    "websockets": "python3-websockets-pip",  # not python3-websockets: Ubuntu 24.04 has 10.4, without websockets.sync
 }
 """The same in rosdep/reach-grasp.yaml, for what rosdistro has no key for."""
 MODULES = ROSDISTRO | REACH_GRASP

@@ -33,6 +33,7 @@ LIGHT = [
     "hilserl_core.step_log", "hilserl_core.delivery", "hilserl_ros.node", "hilserl_ros.convert", "hilserl_ros.images",
     "hilserl_ros.parameters", "so101_sim.sim_node", "so101_sim.operator_node", "reach_grasp.command", "reach_grasp.systems",
     "reach_grasp.frames_node",
+    "reach_grasp.graph_server",
     "reach_grasp.overlay_node",
     "dataset_recorder.recorder_node",
     "dataset_recorder.player_node",

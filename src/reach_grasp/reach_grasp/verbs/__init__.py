@@ -28,6 +28,7 @@ from reach_grasp.verbs.system import StartSystem
 from reach_grasp.verbs.teleop import Teleop
 from reach_grasp.verbs.train import Train
 from reach_grasp.verbs.train_classifier import TrainClassifier
+from reach_grasp.verbs.watch import Watch
 
 
 class Verb(Protocol):
@@ -48,4 +49,4 @@ _BY_NAME = {verb.name: verb for verb in _SHOWN}
 _SYSTEMS = tuple(_BY_NAME.get(name) or StartSystem(system) for name, system in SYSTEMS.items())
 _DATASETS = (Convert(), Label(), TurnImages(), ResizeImages(), CheckDataset(), ImportDataset())
 _ARM = (Calibrate(), Estop(), Release(), Doctor(), EmulateBus(), EmulateStation())
-VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Rehearse(), Report(), Repair(), *_DATASETS, TrainClassifier(), *_ARM)
+VERBS: tuple[Verb, ...] = (*_SYSTEMS, Demo(), Rehearse(), Watch(), Report(), Repair(), *_DATASETS, TrainClassifier(), *_ARM)
