@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rosbags.interfaces import Nodetype
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dataset_recorder.errors import RecordingError
@@ -36,7 +36,7 @@ def _register(name: str, store: Typestore) -> None:
     try:
         file = Path(get_package_share_directory(package)) / "msg" / f"{short}.msg"
         found = get_types_from_msg(file.read_text(), name)
-    except (PackageNotFoundError, ValueError, OSError) as error:
+    except (PackageNotFoundError, TypesysError, ValueError, OSError) as error:
         raise RecordingError(
             f"the type {name} is not known here: install its package {package!r} and source its workspace, "
             "or leave the topic out"

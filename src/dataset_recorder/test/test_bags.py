@@ -17,6 +17,7 @@ from mcap.reader import SeekingReader
 from rclpy.serialization import serialize_message
 from rosbags.highlevel import AnyReader
 
+from dataset_recorder import types
 from dataset_recorder.bag_writer import UNFINISHED, BagWriter, Topic
 from dataset_recorder.errors import RecordingError
 from dataset_recorder.recording import Recording
@@ -117,6 +118,14 @@ def test_an_unknown_type_is_named_before_anything_is_made(tmp_path):
     with pytest.raises(RecordingError, match="the type nowhere_msgs/msg/Thing is not known here: install its package"):
         BagWriter(tmp_path / "bag", [Topic("/a", "nowhere_msgs/msg/Thing")], {})
     assert not (tmp_path / "bag").exists()
+
+
+def test_a_definition_that_cannot_be_read_is_named_too(tmp_path, monkeypatch):
+    (tmp_path / "msg").mkdir()
+    (tmp_path / "msg" / "Thing.msg").write_text("float64 2nd\n")
+    monkeypatch.setattr(types, "get_package_share_directory", lambda _: str(tmp_path))
+    with pytest.raises(RecordingError, match="the type odd_msgs/msg/Thing is not known here: install its package"):
+        types.typestore_for("odd_msgs/msg/Thing")
 
 
 def test_a_folder_that_cannot_be_written_gives_one_sentence(tmp_path):
