@@ -7,9 +7,9 @@ ARGS ?=
 export REACH_GRASP_ROS := $(if $(filter command,$(origin ROS_DISTRO)),$(ROS_DISTRO))
 TREES := $(patsubst constraints-%.txt,-%,$(wildcard constraints-*.txt))
 
-.PHONY: help setup demo rehearse test test-other bench lint clean
+.PHONY: help setup demo rehearse test test-other check-images bench lint clean
 help:  ## show this
-	@sed -n 's/^\([a-z-]*\):.*##/\1 /p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*##/\1 /p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 setup:  ## make .venv and build the workspace; nothing when nothing changed
 	@scripts/setup
@@ -25,6 +25,9 @@ test: setup  ## all tests, about 6 minutes on 2 cores; ARGS="-k name" picks some
 
 test-other:  ## tests of the other ROS distribution, and bags from one to the other, about 2 minutes; sets both up
 	@scripts/test-other
+
+check-images: setup  ## build docker/Dockerfile's images without an engine and train across two of them; as root
+	@scripts/check-images $(ARGS)
 
 bench: setup  ## measure against LeRobot; writes outputs/bench/bench.json
 	@source scripts/env.bash && exec python -m benchmarks $(ARGS)
