@@ -35,7 +35,7 @@ STAND_IN = "localhost/stand-in"
 SIDES = ("learner", "robot")
 STEPS = 20
 TRAINING = ("--run", "outputs/train", "--config", "small_training.yaml", "--demonstrations", "2", "--seed", "5")
-TRAINED_S = 400.0
+TRAINED_S = 600.0
 NEEDED_GB = {"overlay": 20, "vfs": 45}
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 LIBRARIES = "ca-certificates libbz2-1.0 libffi8 liblzma5 libncursesw6 libreadline8 libsqlite3-0 libssl3 zlib1g".split()
@@ -61,18 +61,22 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self._folder, self.driver = folder, _driver(folder)
         (folder / "tmp").mkdir(exist_ok=True)
+        places = {"driver": self.driver, "graphroot": folder / "images", "runroot": folder / "run"}
+        lines = [f'{name} = "{place}"\n' for name, place in places.items()]
+        (folder / "storage.conf").write_text(f"[storage]\n{''.join(lines)}")
         free = shutil.disk_usage(folder).free / 1e9
         if free < NEEDED_GB[self.driver]:
             raise CheckError(f"{folder} has {free:.0f} GB free and images take {NEEDED_GB[self.driver]}; name another --folder")
 
     def buildah(self, *words: str | Path, **options: Any) -> str:
         """What buildah prints. Raises CheckError."""
-        places = ["--root", self._folder / "images", "--runroot", self._folder / "run", "--storage-driver", self.driver]
-        environment = {**os.environ, "BUILDAH_ISOLATION": "chroot", "TMPDIR": str(self._folder / "tmp")}
-        return run("buildah", *places, *words, env=environment, **options)
+        own = {"CONTAINERS_STORAGE_CONF": str(self._folder / "storage.conf"), "TMPDIR": str(self._folder / "tmp")}
+        return run("buildah", *words, env={**os.environ, **own}, **options)
 
     def stand_in(self) -> None:
-        """Make an image with apt and Python 3.12, of packages from where this computer has its own."""
+        """Make an image with apt and Python 3.12, of packages from where this computer has its own, unless it is there."""
+        if self.buildah("images", "--quiet", "--filter", f"reference={STAND_IN}"):
+            return
         container = self.buildah("from", "scratch")
         root = Path(self.buildah("mount", container))
         system = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
@@ -309,6 +313,7 @@ def check(folder: Path) -> None:
             packages = place / ".venv/lib/python3.12/site-packages"
             cuda = sum(size_gb(packages / name) for name in ("nvidia", "triton"))
             print(f"check-images: {target} has {size_gb(root):.2f} GB, {cuda:.2f} of them CUDA and Triton", flush=True)
+            shutil.rmtree(folder / target, ignore_errors=True)
             (folder / target).mkdir()
             containers[target] = Container(target, folder / target, root, store.settings(target), network)
         print(f"check-images: {train(**containers)}")
@@ -316,15 +321,21 @@ def check(folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/check-images", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where a temporary folder for the images is made")
+    parser.add_argument("--folder", type=Path, help="Folder for the images, which are kept. Default: a temporary one.")
     options = parser.parse_args()
     try:
         if os.geteuid():
             raise CheckError("only root may make images here; call it with sudo")
         if missing := [name for name in ("buildah", "crun", "debootstrap") if not shutil.which(name)]:
             raise CheckError(f"{', '.join(missing)} is not installed; install with 'apt install {' '.join(missing)}'")
-        with tempfile.TemporaryDirectory(prefix="reach-grasp-images-", dir=options.folder) as folder, unmounted(Path(folder)):
-            check(Path(folder))
+        with contextlib.ExitStack() as stack:
+            folder = options.folder and options.folder.absolute()
+            if folder is None:
+                made = tempfile.TemporaryDirectory(prefix="reach-grasp-images-", dir="/var/tmp")  # /tmp may be in memory
+                folder = Path(stack.enter_context(made))
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(unmounted(folder))
+            check(folder)
     except CheckError as error:
         print(f"check-images: {error}", file=sys.stderr)
         return 1

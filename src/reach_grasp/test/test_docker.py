@@ -151,6 +151,18 @@ def test_a_base_with_another_distribution_is_refused(image):
     assert done.stderr == "install: there is no constraints-humble.txt; take a base image with another ROS distribution\n"
 
 
+@pytest.mark.parametrize("name", ["reach-grasp", "another"])
+def test_the_entry_point_runs_a_command_in_the_environment_of_the_workspace(name, tmp_path):
+    """By the name of reach-grasp it is that command."""
+    link = tmp_path / name
+    link.symlink_to(DOCKER / "entrypoint")
+    words = ["doctor", "--help"] if name == "reach-grasp" else ["reach-grasp", "doctor", "--help"]
+    kept = {key: value for key in ("HOME", "REACH_GRASP_ROS", "ROS_DISTRO") if (value := os.environ.get(key)) is not None}
+    done = subprocess.run([link, *words], env={"PATH": "/usr/bin:/bin", **kept}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: reach-grasp doctor")
+
+
 @pytest.mark.parametrize("name", ["robot", "learner", "watch"])
 def test_a_service_may_do_no_more_than_it_needs(compose, name):
     service = compose[name]
