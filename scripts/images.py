@@ -38,6 +38,8 @@ TRAINING = ("--run", "outputs/train", "--config", "small_training.yaml", "--demo
 TRAINED_S = 600.0
 NEEDED_GB = {"overlay": 20, "vfs": 45}
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+ENVIRONMENT = {"HOME": os.environ.get("HOME", "/root"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+"""Without the workspace's libraries, which are not for the system's programs."""
 LIBRARIES = "ca-certificates libbz2-1.0 libffi8 liblzma5 libncursesw6 libreadline8 libsqlite3-0 libssl3 zlib1g".split()
 """Packages whose libraries a Python loads, beside those that every system has."""
 
@@ -48,7 +50,7 @@ class CheckError(RuntimeError):
 
 def run(*words: str | Path, **options: Any) -> str:
     """What a command prints. Raises CheckError, with all it said, when it fails."""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    options = {"env": ENVIRONMENT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
     done = subprocess.run([str(word) for word in words], **options)
     if done.returncode:
         raise CheckError(f"{done.stdout or ''}{done.stderr or ''}\n'{' '.join(map(str, words))}' ended with {done.returncode}")
@@ -71,11 +73,12 @@ class Store:
     def buildah(self, *words: str | Path, **options: Any) -> str:
         """What buildah prints. Raises CheckError."""
         own = {"CONTAINERS_STORAGE_CONF": str(self._folder / "storage.conf"), "TMPDIR": str(self._folder / "tmp")}
-        return run("buildah", *words, env={**os.environ, **own}, **options)
+        return run("buildah", *words, env={**ENVIRONMENT, **own}, **options)
 
     def stand_in(self) -> None:
         """Make an image with apt and Python 3.12, of packages from where this computer has its own, unless it is there."""
-        if self.buildah("images", "--quiet", "--filter", f"reference={STAND_IN}"):
+        with contextlib.suppress(CheckError):
+            self.buildah("inspect", "--type", "image", STAND_IN)
             return
         container = self.buildah("from", "scratch")
         root = Path(self.buildah("mount", container))
@@ -211,20 +214,22 @@ class Container:
     def __enter__(self) -> Container:
         with (self._folder / "log").open("wb") as log:
             command = [*self._crun("run"), "--bundle", str(self._folder), self._name]
-            self._running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            how = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT, "env": ENVIRONMENT}
+            self._running = subprocess.Popen(command, **how)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._running.poll() is None:
-            subprocess.run([*self._crun("kill"), self._name, "KILL"], check=False)
+            subprocess.run([*self._crun("kill"), self._name, "KILL"], env=ENVIRONMENT, check=False)
             self._running.wait(30.0)
-        subprocess.run([*self._crun("delete"), "--force", self._name], check=False, capture_output=True)
+        subprocess.run([*self._crun("delete"), "--force", self._name], env=ENVIRONMENT, check=False, capture_output=True)
 
     def healthy(self) -> bool:
         """Whether its health check in compose.yaml succeeds now."""
         file = self._folder / "health.json"
         file.write_text(json.dumps({**self._process, "args": self._health}))
-        return subprocess.run([*self._crun("exec"), "--process", str(file), self._name], capture_output=True).returncode == 0
+        command = [*self._crun("exec"), "--process", str(file), self._name]
+        return subprocess.run(command, env=ENVIRONMENT, capture_output=True).returncode == 0
 
     def ended(self) -> int | None:
         """Its exit status; None while it runs."""
@@ -326,7 +331,8 @@ def main() -> int:
     try:
         if os.geteuid():
             raise CheckError("only root may make images here; call it with sudo")
-        if missing := [name for name in ("buildah", "crun", "debootstrap") if not shutil.which(name)]:
+        tools = ("buildah", "crun", "debootstrap")
+        if missing := [name for name in tools if not shutil.which(name, path=ENVIRONMENT["PATH"])]:
             raise CheckError(f"{', '.join(missing)} is not installed; install with 'apt install {' '.join(missing)}'")
         with contextlib.ExitStack() as stack:
             folder = options.folder and options.folder.absolute()
