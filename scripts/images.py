@@ -40,7 +40,7 @@ NEEDED_GB = {"overlay": 20, "vfs": 45}
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 ENVIRONMENT = {"HOME": os.environ.get("HOME", "/root"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 """Without the workspace's libraries, which are not for the system's programs."""
-LIBRARIES = "ca-certificates libbz2-1.0 libffi8 liblzma5 libncursesw6 libreadline8 libsqlite3-0 libssl3 zlib1g".split()
+LIBRARIES = "ca-certificates,libbz2-1.0,libffi8,liblzma5,libncursesw6,libreadline8,libsqlite3-0,libssl3,zlib1g"
 """Packages whose libraries a Python loads, beside those that every system has."""
 
 
@@ -83,7 +83,7 @@ class Store:
         container = self.buildah("from", "scratch")
         root = Path(self.buildah("mount", container))
         system = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
-        run("debootstrap", "--variant=minbase", f"--include={','.join(LIBRARIES)}", system["VERSION_CODENAME"].strip('"'), root)
+        run("debootstrap", "--variant=minbase", f"--include={LIBRARIES}", system["VERSION_CODENAME"].strip('"'), root)
         for pattern in ("sources.list", "sources.list.d/*.list", "sources.list.d/*.sources", "apt.conf.d/*"):
             for file in Path("/etc/apt").glob(pattern):
                 shutil.copy(file, root / "etc/apt" / file.relative_to("/etc/apt"))
@@ -178,7 +178,7 @@ class Container:
         self.target, self.data, self._folder = target, folder / "data", folder
         self._name = f"{network}-container"
         users = [line.split(":") for line in (root / "etc/passwd").read_text().splitlines()]
-        user, group = next((int(line[2]), int(line[3])) for line in users if line[0] == settings["User"])
+        user, group = next((int(line[2]), int(line[3])) for line in users if line[2] == settings["User"])
         if user == 0:
             raise CheckError(f"the image {target} runs as root; give it a USER")
         (self.data / "outputs").mkdir(parents=True)
