@@ -37,7 +37,8 @@ STEPS = 20
 TRAINING = ("--run", "outputs/train", "--config", "small_training.yaml", "--demonstrations", "2", "--seed", "5")
 TRAINED_S = 600.0
 NEEDED_GB = {"overlay": 20, "vfs": 45}
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+CERTIFICATES, TRUSTED = "/etc/ssl/certs/ca-certificates.crt", "/usr/local/share/trusted.crt"
+"""Whom this computer trusts, and where the stand-in has that: the first is made anew when apt installs certificates."""
 ENVIRONMENT = {"HOME": os.environ.get("HOME", "/root"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 """Without the workspace's libraries, which are not for the system's programs."""
 LIBRARIES = "ca-certificates,libbz2-1.0,libffi8,liblzma5,libncursesw6,libreadline8,libsqlite3-0,libssl3,zlib1g"
@@ -87,7 +88,7 @@ class Store:
         for pattern in ("sources.list", "sources.list.d/*.list", "sources.list.d/*.sources", "apt.conf.d/*"):
             for file in Path("/etc/apt").glob(pattern):
                 shutil.copy(file, root / "etc/apt" / file.relative_to("/etc/apt"))
-        shutil.copy(CERTIFICATES, f"{root}{CERTIFICATES}")
+        shutil.copy(CERTIFICATES, f"{root}{TRUSTED}")
         prefix = Path(sys.base_prefix)
         if prefix != Path("/usr"):  # else the system's Python is 3.12
             place = root / prefix.relative_to("/")
@@ -98,7 +99,7 @@ class Store:
                     folder.chmod(0o755)
         self.buildah("umount", container)
         python = prefix / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        for name, value in (("PIP_CERT", CERTIFICATES), ("SSL_CERT_FILE", CERTIFICATES), ("REACH_GRASP_PYTHON", python)):
+        for name, value in (("PIP_CERT", TRUSTED), ("SSL_CERT_FILE", TRUSTED), ("REACH_GRASP_PYTHON", python)):
             self.buildah("config", "--env", f"{name}={value}", container)
         self.buildah("commit", "--quiet", "--rm", container, STAND_IN)
 
