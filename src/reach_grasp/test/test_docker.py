@@ -102,7 +102,7 @@ def image(tmp_path: Path) -> Path:
     for file in (*ROOT.glob("requirements*.txt"), *ROOT.glob("constraints-*.txt")):
         shutil.copy(file, folder)
     (folder / "docker").mkdir()
-    script = (DOCKER / "install").read_text().replace("/opt/ros/", f"{tmp_path}/ros/")
+    script = (DOCKER / "install").read_text().replace("/opt/ros/", f"{tmp_path}/ros/").replace("/var/lib/apt", f"{tmp_path}/apt")
     (folder / "docker/install").write_text(script)
     (tmp_path / "bin").mkdir()
     note = f'#!/bin/sh\necho "${{UV_TORCH_BACKEND-none}} $*" >{tmp_path}/called\nexit 1\n'
@@ -140,6 +140,30 @@ def test_the_index_reaches_the_installer_on_the_official_base(image, index, back
     said = installed(image, TORCH_INDEX=index, ROS_DISTRO="jazzy")
     assert said.startswith(f"{backend} pip install ")
     assert said.endswith(" -r requirements.txt -c constraints-jazzy.txt\n"), "without ROS 2, which apt has installed"
+
+
+def test_on_the_official_base_apt_installs_ros_packages_alone_and_the_environment_builds(image):
+    setup, done = image.parent / "ros/jazzy/setup.bash", image.parent / "done"
+    setup.parent.mkdir(parents=True)
+    setup.write_text("test $AN_UNSET_VARIABLE || true\n")
+    for manifest in ROOT.glob("src/*/package.xml"):
+        (image / "src" / manifest.parent.name).mkdir(parents=True)
+        shutil.copy(manifest, image / "src" / manifest.parent.name)
+    (image / ".venv/bin").mkdir(parents=True)
+    (image / ".venv/bin/activate").write_text("PATH=$PWD/.venv/bin:$PATH\n")
+    for tool in (image / ".venv/bin/python", *(image.parent / "bin" / name for name in ("rosdep", "apt-get"))):
+        tool.write_text(f'#!/bin/sh\necho "$(basename $0) $*" >>{done}\n')
+        tool.chmod(0o755)
+    bare = {"PATH": f"{image.parent}/bin:/usr/bin:/bin", "ROS_DISTRO": "jazzy"}
+    subprocess.run(["bash", image / "docker/install", "workspace"], env=bare, check=True)
+    update, lists, install, build = done.read_text().splitlines()
+    assert (update, lists) == ("rosdep update --rosdistro jazzy", "apt-get update")
+    words = install.split(" --skip-keys ")
+    assert words[0] == "rosdep install --from-paths src --ignore-src --default-yes"
+    own = yaml.safe_load((ROOT / "rosdep/reach-grasp.yaml").read_text()).keys()
+    assert own <= set(words[1].split()), "what only PyPI has is in the environment"
+    assert all(key.startswith("python3-") or key == "rviz2" for key in words[1].split())
+    assert build == "python -m colcon --log-base /dev/null build"
 
 
 def test_a_base_with_another_distribution_is_refused(image):
