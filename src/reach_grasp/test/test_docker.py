@@ -102,7 +102,9 @@ def image(tmp_path: Path) -> Path:
     for file in (*ROOT.glob("requirements*.txt"), *ROOT.glob("constraints-*.txt")):
         shutil.copy(file, folder)
     (folder / "docker").mkdir()
-    script = (DOCKER / "install").read_text().replace("/opt/ros/", f"{tmp_path}/ros/").replace("/var/lib/apt", f"{tmp_path}/apt")
+    script = (DOCKER / "install").read_text()
+    for place, own in (("/opt/ros/", "ros/"), ("/var/lib/apt/", "apt/")):
+        script = script.replace(place, f"{tmp_path}/{own}")
     (folder / "docker/install").write_text(script)
     (tmp_path / "bin").mkdir()
     note = f'#!/bin/sh\necho "${{UV_TORCH_BACKEND-none}} $*" >{tmp_path}/called\nexit 1\n'
