@@ -128,6 +128,7 @@ def installed(image: Path, **environment: str) -> str:
 def test_the_index_reaches_the_installer_where_ros_comes_from_wheels(image, index, backend, default):
     (image / ".venv/bin").mkdir(parents=True)
     (image / ".venv/.ros").write_text(default)
+    (image / ".venv/.torch").write_text(index)
     (image / ".venv/bin/python").symlink_to(Path(sys.base_prefix) / "bin" / Path(sys.executable).resolve().name)
     said = installed(image, TORCH_INDEX=index)
     assert said.startswith(f"{backend} pip install ")
