@@ -37,7 +37,7 @@ STEPS = 20
 TRAINING = ("--run", "outputs/train", "--config", "small_training.yaml", "--demonstrations", "2", "--seed", "5")
 TRAINED_S = 600.0
 TERMINATED = 128 + 15  # exit status of a command that SIGTERM ended, as a shell gives it
-NEEDED_GB = {"overlay": 20, "vfs": 45}
+NEEDED_GB = {"overlay": 30, "vfs": 60}
 CERTIFICATES, TRUSTED = "/etc/ssl/certs/ca-certificates.crt", "/usr/local/share/trusted.crt"
 """Whom this computer trusts, and where the stand-in has that: the first is made anew when apt installs certificates."""
 ENVIRONMENT = {"HOME": os.environ.get("HOME", "/root"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
