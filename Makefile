@@ -20,7 +20,7 @@ demo: setup  ## watch a simulated arm learn to grasp, 7 to 12 minutes on 2 cores
 rehearse: setup  ## the whole road of a station on its twin, in real time, about an hour on 2 cores; ARGS="--help" lists options
 	@source scripts/env.bash && exec reach-grasp rehearse $(ARGS)
 
-test: setup  ## all tests, about 6 minutes on 2 cores; ARGS="-k name" picks some
+test: setup  ## all tests, about 12 minutes on 2 cores; ARGS="-k name" picks some
 	@scripts/test $(ARGS)
 
 test-other:  ## tests of the other ROS distribution, and bags from one to the other, about 2 minutes; sets both up
