@@ -45,4 +45,4 @@ CUBE_POSE = reliable(10)
 DIAGNOSTICS = reliable(10)
 OVERLAY = reliable(1)
 TF = reliable(100)
-"""As tf2's own broadcaster publishes."""
+"""The same as tf2's own broadcaster offers."""

@@ -166,7 +166,7 @@ class Builder:
         return [self._frames(shared), overlay, rviz]
 
     def _frames(self, shared: Mapping[str, Any]) -> NodeSpec:
-        """What publishes tf, tf_static and robot_description: ROS's own node where it is installed."""
+        """Node that publishes tf, tf_static and robot_description: ROS's own where it is installed, else ours."""
         publisher = "robot_state_publisher"
         wanted = self.values["frames"]
         ours = self.node("reach_grasp", "frames", optional=True, condition=wanted)

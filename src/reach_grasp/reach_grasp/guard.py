@@ -127,7 +127,7 @@ class Guard:
             os.close(ended)
 
     def _until_something_happens(self, pid: int, ended: int) -> list[int]:
-        """What is ready: the child's end, a signal, the end of who is watched. None of it: the child is stuck."""
+        """Wait for the child's end, a signal, or the watched process's end. Returns what is ready; nothing for a stuck child."""
         pulse, look_s = Pulse(pid), self.stuck_s / Pulse.LOOKS or None
         while True:
             ready = select.select([ended, self.wake, self.watched], [], [], look_s)[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process keeps open until its very end.
+"""Keeps nodes open until the very end of the process.
 
 Fast DDS can lock itself up when other nodes leave (eProsima/Fast-DDS issue 6502). Whoever then takes a node apart waits for
 ever, with Python's own lock held, so that not even Ctrl-C helps. A command that has listened to a system therefore leaves its
@@ -23,7 +23,7 @@ def keep(close: Callable[[], None]) -> None:
 
 
 def take_apart() -> None:
-    """For tests, whose process goes on: call what was kept."""
+    """Call what was kept. Only tests need it, whose process goes on."""
     while _KEPT:
         _KEPT.pop()()
 

@@ -69,7 +69,7 @@ def save_trunk(trunk: nn.Module, folder: Path) -> None:
 
 
 def _show_no_progress() -> None:
-    """Of reading and writing a file on this computer: its lines would tear a display apart."""
+    """Hide transformers' bars for files on this computer: their lines would tear a display apart."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
