@@ -127,7 +127,7 @@ class Guard:
             os.close(ended)
 
     def _until_something_happens(self, pid: int, ended: int) -> list[int]:
-        """Wait for the child's end, a signal, or the watched process's end. Returns what is ready; nothing for a stuck child."""
+        """Wait for the child's end, a signal, or the watched process's end; what of it has come, nothing for a stuck child."""
         pulse, look_s = Pulse(pid), self.stuck_s / Pulse.LOOKS or None
         while True:
             ready = select.select([ended, self.wake, self.watched], [], [], look_s)[0]
